@@ -1,0 +1,232 @@
+"""The public API: `compile` runs the stages one after the other, a `Program` is what comes out."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import math
+import re
+import types
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.nn
+import torch
+from torch.export import ExportedProgram
+
+from torch2mlx import passes
+from torch2mlx.capture import Captured, capture
+from torch2mlx.emit import emit
+from torch2mlx.emit.interface import interface
+from torch2mlx.errors import InputError
+from torch2mlx.layout import assign_layouts
+from torch2mlx.lower.driver import Lowered, lower
+from torch2mlx.outline import Outlined, outline
+from torch2mlx.report import Report
+from torch2mlx.verify import Verification
+from torch2mlx.verify import verify as verify_program
+from torch2mlx.weights import folder, safetensors
+from torch2mlx.weights.from_torch import StateDict, make_plan
+from torch2mlx.weights.plan import WeightPlan, apply
+
+STAGES = ("capture", "passes", "lower", "layout", "outline", "emit", "weights")
+MODEL_FILE = "model_mlx.py"
+WEIGHTS_FILE = "model.safetensors"
+
+
+def compile(
+    model: torch.nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic: Any = "auto",
+    io_layout: Literal["mlx", "torch"] = "mlx",
+    name: str | None = None,
+    disable: Collection[str] = (),
+    program: ExportedProgram | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Program:
+    """Compile a PyTorch module into MLX source code.
+
+    Args:
+        model: The module. It is compiled in evaluation mode and left as it was.
+        args: Example positional arguments of `forward`.
+        kwargs: Example keyword arguments.
+        dynamic: "auto" keeps every input size variable that the model allows to vary, False fixes all;
+            anything else is `torch.export`'s `dynamic_shapes`.
+        io_layout: "mlx" takes and returns images channels-last, "torch" as PyTorch does.
+        name: The model's name in the generated file's first line and config.json.
+        disable: Names of passes to leave out.
+        program: An exported program to compile instead of exporting `model`.
+        progress: Called with the name of each stage when it begins.
+
+    Returns:
+        The compiled program.
+
+    Raises:
+        UnsupportedError: The model uses operators that are not mapped; it lists all of them.
+        CaptureError: `torch.export` cannot capture the model.
+        InputError: The example inputs do not fit the model, or an option is unknown.
+    """
+    if io_layout not in ("mlx", "torch"):
+        raise InputError(f"io_layout is 'mlx' or 'torch', not {io_layout!r}")
+    begin = progress or (lambda stage: None)
+    dumps: dict[str, str] = {}
+
+    begin("capture")
+    captured = capture(model, args, kwargs, dynamic=dynamic, program=program)
+    dumps["capture"] = str(captured.graph)
+    begin("passes")
+    decisions = passes.run(captured, disable)
+    dumps["passes"] = str(captured.graph)
+    begin("lower")
+    lowered = lower(captured)
+    dumps["lower"] = str(lowered.graph)
+    begin("layout")
+    transposes = assign_layouts(lowered, captured, io_layout)
+    dumps["layout"] = str(lowered.graph)
+    begin("outline")
+    outlined = outline(lowered, captured)
+    dumps["outline"] = str(outlined)
+    begin("emit")
+    title = name or outlined.classes[-1].name
+    source = emit(outlined, captured, captured.model_class, title)
+    plan = make_plan(outlined, captured)
+    dumps |= {"emit": source, "weights": plan.to_json()}
+
+    report = _report(captured, lowered, outlined, plan)
+    report.transposes, report.decisions = transposes, decisions
+    return Program(title, source, model, captured, lowered, outlined, plan, report, dumps)
+
+
+def _report(
+    captured: Captured, lowered: Lowered, outlined: Outlined, plan: WeightPlan
+) -> Report:
+    face = interface(outlined.model, captured)
+    report = Report(captured.model_class, lowered.ops, lowered.layers)
+    for entry in plan.entries:
+        size = math.prod(entry.out_shape)
+        report.parameters += size
+        report.bytes += size * safetensors.DTYPES[entry.dtype].itemsize
+        report.trainable += size if captured.trainable.issuperset(entry.sources) else 0
+    report.inputs, report.outputs = face.inputs, face.outputs
+    report.notes = list(captured.notes)
+    report.unused = sorted(plan.unused)
+    return report
+
+
+class Program:
+    """A compiled model.
+
+    Attributes:
+        name: Name of the model.
+        source: Text of the generated file.
+        report: What the compile did.
+        captured: The model as it was captured.
+        lowered: Its lowered graph.
+        outlined: Its classes.
+        plan: How its weights are made.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        model: torch.nn.Module,
+        captured: Captured,
+        lowered: Lowered,
+        outlined: Outlined,
+        plan: WeightPlan,
+        report: Report,
+        dumps: dict[str, str],
+    ):
+        self.name = name
+        self.source = source
+        self.report = report
+        self.model = model
+        self.captured = captured
+        self.lowered = lowered
+        self.outlined = outlined
+        self.plan = plan
+        self._dumps = dumps
+        self._tensors = StateDict(captured.tensors)
+
+    def __repr__(self) -> str:
+        lines = self.source.count("\n")
+        return f"<torch2mlx.Program {self.name}: {lines} lines, {self.report.parameters} parameters>"
+
+    def dump(self, stage: str) -> str:
+        """What the stage `stage`, one of `STAGES`, made.
+
+        Raises:
+            InputError: There is no such stage.
+        """
+        if stage not in self._dumps:
+            raise InputError(f"unknown stage {stage!r}; the stages are {', '.join(STAGES)}")
+        return self._dumps[stage]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.json holds: enough for `mlx_lm.utils.load_model` to find the model file."""
+        kind = re.sub(r"\W+", "_", self.name).strip("_").lower()
+        return {"model_file": MODEL_FILE, "model_type": kind}
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        files: Mapping[str, str | bytes] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Path:
+        """Write the folder: the model's source, its weights and config.json, all of it or nothing.
+
+        Args:
+            path: The folder. Files of an older compile are replaced, others stay.
+            files: Further files to write beside: name -> content.
+            progress: Called with the number of weight bytes written since the last call.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: The folder cannot be written, or the model has no values (meta device).
+        """
+        config = json.dumps(self.config, indent=4, sort_keys=True) + "\n"
+        texts = {**(files or {}), MODEL_FILE: self.source, "config.json": config}
+
+        def weights(folder_path: Path) -> None:
+            safetensors.write(
+                folder_path / WEIGHTS_FILE,
+                self.plan.tensors(),
+                lambda key: apply(self.plan[key], self._tensors),
+                progress=progress,
+            )
+
+        return folder.save_folder(path, texts, weights)
+
+    def load(self) -> mlx.nn.Module:
+        """The generated model with its weights, in evaluation mode; nothing is written."""
+        module = types.ModuleType("model_mlx")
+        module.__file__ = MODEL_FILE
+        exec(builtins.compile(self.source, MODEL_FILE, "exec"), module.__dict__)
+        cls = getattr(module, self.outlined.classes[-1].name)
+        model = cls()
+        model.load_weights(list(self.arrays().items()), strict=True)
+        model.eval()
+        return model
+
+    def arrays(self) -> dict[str, mx.array]:
+        """Every array of the generated model, by its parameter path."""
+        arrays: dict[str, mx.array] = {}
+        for entry in self.plan.entries:
+            array = mx.array(apply(entry, self._tensors))
+            arrays[entry.key] = array.view(mx.bfloat16) if entry.dtype == "BF16" else array
+        return arrays
+
+    def verify(
+        self, *, absolute: float = 1e-4, relative: float = 1e-3, seed: int = 0
+    ) -> Verification:
+        """Compare the generated model with PyTorch; see `torch2mlx.verify.verify`."""
+        return verify_program(self, absolute=absolute, relative=relative, seed=seed)

@@ -1,0 +1,222 @@
+"""Where a captured node comes from: its module calls, the author's source lines and variable names.
+
+`torch.export` keeps for each node the stack of module calls and the Python frames. What it does not keep
+is which value a module's `forward` received under which name; hooks record that while it traces.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import inspect
+import linecache
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.fx
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
+from torch.utils._pytree import tree_leaves
+
+_FRAME = re.compile(r'File "(?P<file>[^"]*)", line (?P<line>\d+), in (?P<function>\S+)')
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One Python frame: where it stands, and in which function."""
+
+    file: str
+    line: int
+    function: str
+
+    @property
+    def code(self) -> str:
+        """The source line, stripped."""
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.code}"
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """One call of one module.
+
+    Attributes:
+        path: The module's path, "" for the model itself.
+        call: 0 for the first call of this module, 1 for the second, ...
+        cls: Qualified name of its class, e.g. `torch.nn.modules.linear.Linear`.
+    """
+
+    path: str
+    call: int
+    cls: str
+
+    @property
+    def key(self) -> str:
+        """The path, with `@n` for a repeated call."""
+        return f"{self.path}@{self.call}" if self.call else self.path
+
+    def __str__(self) -> str:
+        name = self.cls.rpartition(".")[2]
+        return f"{self.path} ({name})" if self.path else f"the model ({name})"
+
+
+def module_calls(node: torch.fx.Node) -> tuple[ModuleCall, ...]:
+    """The module calls around `node`, the model first; empty where export recorded none."""
+    calls = []
+    for key, (path, cls) in (node.meta.get("nn_module_stack") or {}).items():
+        if path.startswith("_empty_nn_module_stack"):
+            return ()
+        _, _, call = key.partition("@")
+        name = cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
+        calls.append(ModuleCall(path.partition("@")[0], int(call or 0), name))
+    return tuple(calls)
+
+
+def frames(node: torch.fx.Node) -> list[Frame]:
+    """The Python frames that led to `node`, outermost first."""
+    trace = node.meta.get("stack_trace") or ""
+    return [
+        Frame(found["file"], int(found["line"]), found["function"])
+        for found in _FRAME.finditer(trace)
+    ]
+
+
+def source_line(node: torch.fx.Node) -> str:
+    """`file:line: code` of the author's line: the innermost frame outside PyTorch."""
+    own = [frame for frame in frames(node) if not is_torch(frame)]
+    found = own or frames(node)
+    return str(found[-1]) if found else ""
+
+
+@functools.cache
+def _statements(file: str) -> list[ast.stmt]:
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return []
+    return [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+
+
+@functools.cache
+def assigned_names(frame: Frame) -> tuple[str, ...]:
+    """The names that the statement at `frame` assigns: ("x",), ("q", "k", "v"), or () for none."""
+    covering = [
+        s
+        for s in _statements(frame.file)
+        if s.lineno <= frame.line <= (s.end_lineno or s.lineno)
+    ]
+    if not covering:
+        return ()
+    statement = min(covering, key=lambda s: ((s.end_lineno or s.lineno) - s.lineno, -s.col_offset))
+    targets: list[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets[:1]
+    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
+        targets = [statement.target]
+    if targets and isinstance(targets[0], ast.Tuple):
+        targets = targets[0].elts
+    return tuple(_target_name(target) for target in targets)
+
+
+def _target_name(target: ast.expr) -> str:
+    return target.id if isinstance(target, ast.Name) else ""
+
+
+@functools.cache
+def _class_lines(cls: type) -> tuple[tuple[str, int, int], ...]:
+    spans = []
+    for base in cls.__mro__:
+        if base in (torch.nn.Module, object):
+            continue
+        with contextlib.suppress(OSError, TypeError):
+            lines, start = inspect.getsourcelines(base)
+            file = inspect.getsourcefile(base) or ""
+            spans.append((file, start, start + len(lines)))
+    return tuple(spans)
+
+
+def frames_in_class(node: torch.fx.Node, cls: type | None) -> list[Frame]:
+    """The frames that led to `node` from the code of `cls` on, innermost first.
+
+    They begin where `cls` or one of its bases stands in the source, and end where another module is
+    called. PyTorch's own code counts only for PyTorch's own classes.
+    """
+    if cls is None:
+        return []
+    found = frames(node)
+    spans = _class_lines(cls)
+    inside = [
+        i
+        for i, frame in enumerate(found)
+        if any(f == frame.file and start <= frame.line < end for f, start, end in spans)
+    ]
+    if not inside:
+        return []
+    kept = [found[inside[-1]]]
+    for frame in found[inside[-1] + 1 :]:
+        if frame.function == "forward":
+            break
+        if is_torch(frame) and not cls.__module__.startswith("torch."):
+            break
+        kept.append(frame)
+    return kept[::-1]
+
+
+def is_torch(frame: Frame) -> bool:
+    """Whether a frame stands in PyTorch itself."""
+    return frame.file.startswith(os.path.join(torch.__path__[0], ""))
+
+
+@contextlib.contextmanager
+def recording_calls(model: torch.nn.Module) -> Iterator[None]:
+    """While `model` is traced, note in the `meta` of each value what it is to the modules.
+
+    `forward_args` is [(module path, argument of forward)], `forward_results` [(module path, position among
+    the arrays that forward returns)].
+    """
+    handles = []
+    for path, module in model.named_modules():
+        before = functools.partial(_note_arguments, path)
+        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        after = functools.partial(_note_results, path)
+        handles.append(module.register_forward_hook(after))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _note_arguments(
+    path: str, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    try:
+        bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    except TypeError:
+        return  # the call itself will raise, with a better message
+    for name, value in bound.arguments.items():
+        node = _traced(value)
+        if node is not None:
+            node.meta.setdefault("forward_args", []).append((path, name))
+
+
+def _note_results(path: str, module: torch.nn.Module, args: Any, results: Any) -> None:
+    for position, value in enumerate(tree_leaves(results)):
+        node = _traced(value)
+        if node is not None:
+            node.meta.setdefault("forward_results", []).append((path, position))
+
+
+def _traced(value: Any) -> torch.fx.Node | None:
+    """The node of the graph under construction that stands for a tensor."""
+    mode = get_proxy_mode()
+    if mode is None or not isinstance(value, torch.Tensor):
+        return None
+    slot = get_proxy_slot(value, mode.tracer, None)
+    return getattr(getattr(slot, "proxy", None), "node", None)

@@ -1,0 +1,181 @@
+"""`main`: from the command line to the folder, and to the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import torch2mlx
+from torch2mlx.cli.arguments import Options, parse
+from torch2mlx.cli.outcome import Outcome
+from torch2mlx.errors import InputError, Torch2MLXError
+
+if TYPE_CHECKING:
+    from torch2mlx.api import Program
+    from torch2mlx.source import Source
+
+DONE, MISMATCH, REFUSED, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `torch2mlx-compile`.
+
+    Args:
+        argv: Its arguments; None takes those of the process.
+
+    Returns:
+        The exit status: 0 done, 1 compiled but verification failed, 2 refused, 70 a bug of
+        torch2mlx, 130 interrupted.
+    """
+    options = parse(argv)
+    stdout = sys.stdout
+    # A dump and a JSON object have stdout for themselves, whatever the model's code prints
+    alone = options.dump or options.json
+    try:
+        with redirect_stdout(sys.stderr) if alone else nullcontext():
+            status = _run(options, stdout)
+        stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("torch2mlx-compile: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read stdout has seen enough; the interpreter would complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        return DONE
+    except Exception as error:
+        traceback.print_exc()
+        text = f"{type(error).__name__}: {error}"
+        print(
+            f"torch2mlx-compile: internal error: {text}\nThis is a bug in torch2mlx: "
+            "please report it with the lines above.",
+            file=sys.stderr,
+        )
+        return INTERNAL
+
+
+def _run(options: Options, stdout: TextIO) -> int:
+    try:
+        if options.output is not None:
+            _check_folder(options.output)
+        _check_installed()
+        outcome = _outcome(options)
+        _print(options, outcome, stdout)
+        return DONE if outcome.ok else MISMATCH
+    except Torch2MLXError as error:
+        print(f"torch2mlx-compile: error: {error}", file=sys.stderr)
+        if options.json:
+            from torch2mlx.cli import record
+
+            _print_json(record.refusal(options.source, error), stdout)
+        return REFUSED
+
+
+def _check_installed() -> None:
+    try:
+        import rich  # noqa: F401
+
+        _ = torch2mlx.compile
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in torch2mlx._COMPILE_EXTRA:
+            raise
+        raise InputError(
+            f"{package} is not installed: pip install 'torch2mlx[compile]'"
+        ) from None
+
+
+def _check_folder(path: Path) -> None:
+    from torch2mlx.weights import check_folder
+
+    check_folder(path)
+
+
+def _outcome(options: Options) -> Outcome:
+    from torch2mlx.cli.progress import Display
+    from torch2mlx.source import load
+    from torch2mlx.source.dry_run import unlogged
+
+    display = Display(enabled=not options.quiet)
+    with unlogged(), display.stages() as stage:
+        stage("source")
+        source = load(
+            options.source,
+            options.inputs,
+            trust_pickle=options.trust_pickle,
+            task=options.task,
+        )
+        if not (options.quiet or options.json):
+            print(f"example inputs: {source.description}")
+        folder = _folder(options, source) if options.writes else None
+        program = _program(options, source, stage)
+        verification = None
+        if options.verify and folder is not None:
+            stage("verify")
+            verification = program.verify()
+    files: tuple[str, ...] = ()
+    if folder is not None:
+        with display.bytes_written(program.report.bytes) as progress:
+            extra = {name: path.read_bytes() for name, path in source.files.items()}
+            program.save(folder, files=extra, progress=progress)
+        files = tuple(sorted(os.listdir(folder)))
+    return Outcome(options.source, source, program, verification, folder, files)
+
+
+def _program(
+    options: Options, source: Source, progress: Callable[[str], None]
+) -> Program:
+    return torch2mlx.compile(
+        source.model,
+        source.args,
+        source.kwargs,
+        dynamic=False if options.static else "auto",
+        io_layout=options.io_layout,
+        name=options.name or source.name,
+        disable=options.disable,
+        program=source.program,
+        progress=progress,
+    )
+
+
+def _folder(options: Options, source: Source) -> Path:
+    """Where to write; refused before the long work rather than after it."""
+    if options.output is not None:
+        return options.output
+    name = re.sub(r"[^\w.-]", "_", options.name or source.name)
+    folder = Path(f"{name}_mlx")
+    _check_folder(folder)
+    return folder
+
+
+def _print(options: Options, outcome: Outcome, stdout: TextIO) -> None:
+    from torch2mlx.cli import record, summary
+    from torch2mlx.cli.progress import console
+
+    if options.dump:
+        text = outcome.program.dump(options.dump)
+        stdout.write(text if text.endswith("\n") else f"{text}\n")
+    elif options.json:
+        _print_json(record.result(outcome), stdout)
+    elif not options.quiet:
+        people = console(stdout)
+        if options.explain:
+            summary.print_explanation(people, outcome.program.report)
+        if outcome.folder is not None:
+            summary.print_summary(people, outcome)
+    if outcome.verification is not None and not outcome.ok:
+        lines = "\n".join(outcome.verification.lines())
+        print(
+            f"torch2mlx-compile: error: verification failed\n{lines}", file=sys.stderr
+        )
+
+
+def _print_json(value: dict[str, Any], stdout: TextIO) -> None:
+    stdout.write(json.dumps(value, indent=2) + "\n")

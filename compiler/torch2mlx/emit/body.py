@@ -1,0 +1,421 @@
+"""The body of `__call__`: straight-line code with few, well-named statements.
+
+A value that is used once is written where it is used while the line stays short; every other value is a
+variable, named as the author named it. A variable is rebound when nothing needs its old value.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch.fx
+
+from torch2mlx.emit import functions, naming, syntax
+from torch2mlx.emit.attributes import Attributes
+from torch2mlx.emit.sizes import Sizes
+from torch2mlx.emit.statements import Result, Statement, Unpack, statements_of
+from torch2mlx.outline.classes import ClassSpec, Ref
+from torch2mlx.outline.operands import Attr, Dim, Invoke, Loop, Op, SizeOp, values_in
+from torch2mlx.outline.template import Hole, root
+
+WIDTH = 78  # of a statement, which stands indented by eight or more
+DEPTH = 4  # nested calls
+
+
+@dataclass
+class Function:
+    """A generated `__call__`.
+
+    Attributes:
+        parameters: Names of its parameters.
+        statements: Its body.
+        stored: Constructor parameters that it reads as attributes.
+        targets: Functions that it calls.
+    """
+
+    parameters: list[str]
+    statements: list[ast.stmt]
+    stored: list[str] = field(default_factory=list)
+    targets: list[Any] = field(default_factory=list)
+
+
+class Body:
+    """Writes the `__call__` of one class.
+
+    Args:
+        spec: The class.
+        attributes: Its attributes.
+        names: Names of the inputs; "" where the writer shall choose.
+        results: Makes the returned expression from those of the outputs; None returns them plainly.
+        reads: How an input is read where it is not a parameter itself (`xs[0]`).
+    """
+
+    def __init__(
+        self,
+        spec: ClassSpec,
+        attributes: Attributes,
+        names: list[str],
+        results: Any = None,
+        reads: dict[torch.fx.Node, ast.expr] | None = None,
+    ):
+        self.spec = spec
+        self.attributes = attributes
+        self.results = results
+        self.reads = reads or {}
+        self.inputs = list(spec.template.segment.inputs)
+        self.statements = statements_of(spec.template, set(spec.optional))
+        self.owner = {n: s for s in self.statements for n in s.outputs}
+        self.sizes = Sizes(self.statements, set(names))
+        self.inlined: set[torch.fx.Node] = set()
+        self.names: dict[torch.fx.Node, str] = {}
+        self.function = Function([], [])
+        self.fixed_names = names
+
+    def write(self) -> Function:
+        """The function."""
+        self._choose_inlined()
+        self._name_inputs()
+        kept = [s for s in self.statements if not self._is_inlined(s)]
+        last = self._last_uses(kept)
+        for node in self.inputs:
+            if node in self.names:
+                self._emit(self.sizes.statement(node, self._name(node)))
+        for position, statement in enumerate(kept):
+            self._statement(statement, position, last)
+        return self.function
+
+    # Which values are written where they are used
+
+    def _is_inlined(self, statement: Statement) -> bool:
+        return any(node in self.inlined for node in statement.outputs)
+
+    def _choose_inlined(self) -> None:
+        users: dict[torch.fx.Node, list[Statement]] = {}
+        for statement in self.statements:
+            for node in statement.values():
+                users.setdefault(node, []).append(statement)
+        sized = {dim.value for s in self.statements for dim in s.dims()}
+        for statement in self.statements:
+            if not statement.single or statement.outputs[0] in sized:
+                continue
+            node = statement.outputs[0]
+            found = users.get(node, [])
+            if len(found) == 1 and found[0].takes_inline(node):
+                self.inlined.add(node)
+        for node in self.owner:
+            self.names[node] = next(naming.candidates(self._choices(node)))
+        for node, name in zip(self.inputs, self.fixed_names, strict=True):
+            self.names[node] = name or "x"
+        for statement in reversed(self.statements):
+            if not self._is_inlined(statement):
+                self._shorten(statement)
+        self.names.clear()
+
+    def _shorten(self, statement: Statement) -> None:
+        """Give names to parts of a statement until it is short."""
+        while True:
+            inner = list(self._inlined_below(statement))
+            length, depth = self._extent(statement)
+            if not inner or (length <= WIDTH and depth <= DEPTH):
+                return
+            worst = min(inner, key=lambda n: self._balance(n, length))
+            self.inlined.discard(worst)
+            self._shorten(self.owner[worst])
+
+    def _balance(self, node: torch.fx.Node, length: int) -> int:
+        """The longer of the two lines that naming `node` gives."""
+        own = len(syntax.text(self._defining(node)))
+        return max(length - own + len(self.names[node]), own)
+
+    def _inlined_below(self, statement: Statement) -> Iterator[torch.fx.Node]:
+        for node in statement.values():
+            if node in self.inlined:
+                yield node
+                yield from self._inlined_below(self.owner[node])
+
+    def _extent(self, statement: Statement) -> tuple[int, int]:
+        """Length of the statement's longest line, and how deep its calls nest."""
+        written = [self._expression(v) for v in statement.longest()]
+        if isinstance(statement.item, Result) or not statement.outputs:
+            head = 7
+        else:
+            head = sum(len(self.names[n]) + 2 for n in statement.outputs) + 1
+        if isinstance(statement.item, Op | Invoke | Unpack):
+            written = [self._call(statement)]
+        length = max((len(syntax.text(w)) for w in written), default=0)
+        return head + length, max((_depth(w) for w in written), default=0)
+
+    # Names
+
+    def _name_inputs(self) -> None:
+        taken = set(self.sizes.names.values())
+        for node, given in zip(self.inputs, self.fixed_names, strict=True):
+            if node in self.reads:
+                self.function.parameters.append(given)
+                continue
+            preferred = [given] if given else _input_names(node)
+            name = next(c for c in naming.candidates(preferred) if c not in taken)
+            taken.add(name)
+            self.names[node] = name
+            self.function.parameters.append(name)
+
+    def _choices(self, node: torch.fx.Node, flowing: Sequence[str] = ()) -> list[str]:
+        """Names for a value, the best first."""
+        statement, cls = self.owner[node], self.spec.cls
+        count = len(statement.targets())
+        return [
+            naming.author_name(node, cls, statement.position(node), count),
+            naming.role_name(node),
+            naming.tuple_name(node, cls),
+            *flowing,
+            naming.argument_name(node),
+        ]
+
+    def _last_uses(self, kept: list[Statement]) -> dict[torch.fx.Node, int]:
+        """Named value -> position of the last statement that needs it."""
+        last: dict[torch.fx.Node, int] = {}
+
+        def visit(statement: Statement, position: int) -> None:
+            read_here = [d.value for d in statement.dims() if d not in self.sizes.names]
+            for node in (*statement.arrays(), *read_here):
+                if node in self.inlined:
+                    visit(self.owner[node], position)
+                else:
+                    last[node] = position
+
+        for position, statement in enumerate(kept):
+            visit(statement, position)
+        return last
+
+    def _bind(
+        self,
+        node: torch.fx.Node,
+        position: int,
+        last: dict[torch.fx.Node, int],
+        first: list[str],
+        avoid: set[str],
+    ) -> str:
+        """Choose the variable of `node`, which the statement at `position` assigns."""
+        live = {
+            name
+            for other, name in self.names.items()
+            if last.get(other, -1) > position and other is not node
+        }
+        live |= set(self.sizes.names.values()) | avoid
+        name = next(c for c in naming.candidates(first) if c not in live)
+        for other in [n for n, held in self.names.items() if held == name]:
+            del self.names[other]
+        self.names[node] = name
+        return name
+
+    def _flowing(self, statement: Statement) -> list[str]:
+        """The variable that flows through a statement: its first array, if it is a variable."""
+        for node in statement.values():
+            if node in self.inlined:
+                return self._flowing(self.owner[node])
+            if node in self.names:
+                return [self.names[node]]
+        return []
+
+    # Statements
+
+    def _emit(self, statements: list[ast.stmt]) -> None:
+        self.function.statements += statements
+
+    def _statement(
+        self, statement: Statement, position: int, last: dict[torch.fx.Node, int]
+    ) -> None:
+        item = statement.item
+        if isinstance(item, Result):
+            self._return(item)
+        elif isinstance(item, Loop):
+            self._loop(statement, item, position, last)
+        elif statement.optional:
+            self._optional(statement, item, position, last)
+        else:
+            value = self._call(statement)
+            targets = []
+            flowing = self._flowing(statement)
+            avoid: set[str] = set()
+            for node in statement.targets():
+                if node is None:
+                    targets.append("_")
+                    continue
+                first = self._choices(node, flowing)
+                targets.append(self._bind(node, position, last, first, avoid))
+                avoid.add(targets[-1])
+            self._emit([syntax.assign([syntax.name(t) for t in targets], value)])
+        for node in statement.outputs:
+            if node in self.names:
+                self._emit(self.sizes.statement(node, self._name(node)))
+
+    def _return(self, item: Result) -> None:
+        written = [self._expression(value) for value in item.values]
+        if self.results is not None:
+            value = self.results(written)
+        elif len(written) == 1:
+            value = written[0]
+        else:
+            value = ast.Tuple(written)
+        self._emit([ast.Return(value)])
+
+    def _carried(
+        self,
+        statement: Statement,
+        args: list[Any],
+        carried: dict[int, int],
+        position: int,
+        last: dict[torch.fx.Node, int],
+    ) -> list[str]:
+        """Set up the variables that a loop rebinds; their names, by output."""
+        sources = [
+            args[next(i for i, out in carried.items() if out == k)]
+            for k in range(len(statement.outputs))
+        ]
+        held = [self.names.get(s) if isinstance(s, torch.fx.Node) else None for s in sources]
+        values = [self._expression(source) for source in sources]
+        others = [a for i, a in enumerate(args) if i not in carried]
+        needed = {self.names[n] for a in others for n in values_in(a) if n in self.names}
+        names: list[str] = []
+        for node, source, own in zip(statement.outputs, sources, held, strict=True):
+            dead = own is not None and last.get(source, -1) <= position
+            first = [own] if own and dead else self._choices(node, self._flowing(statement))
+            avoid = needed | {*names} | ({h for h in held if h} - {own if dead else None})
+            names.append(self._bind(node, position, last, first, avoid))
+        changed = [i for i, name in enumerate(names) if held[i] != name]
+        if changed:
+            targets = [syntax.name(names[i]) for i in changed]
+            new = [values[i] for i in changed]
+            self._emit([syntax.assign(targets, new[0] if len(new) == 1 else ast.Tuple(new))])
+        return names
+
+    def _loop(
+        self,
+        statement: Statement,
+        item: Loop,
+        position: int,
+        last: dict[torch.fx.Node, int],
+    ) -> None:
+        others = {i: a for i, a in enumerate(item.args) if i not in item.carried}
+        written = {i: self._expression(a) for i, a in others.items()}
+        names = self._carried(statement, item.args, item.carried, position, last)
+        args = [
+            written[i] if i in written else syntax.name(names[item.carried[i]])
+            for i in range(len(item.args))
+        ]
+        variable = next(
+            c for c in ("layer", "block", "module") if c not in self.names.values()
+        )
+        self._emit([self._for(item, args, names, variable)])
+
+    def _for(
+        self, item: Loop, args: list[ast.expr], names: list[str], variable: str
+    ) -> ast.stmt:
+        lists = [self.attributes.access(base) for base in item.bases]
+        over = functools.reduce(lambda a, b: ast.BinOp(a, ast.Add(), b), lists)
+        if item.named:
+            over = syntax.method(over, "values")
+        if item.span is not None:
+            bounds = ast.Slice(*(ast.Constant(i) if i else None for i in item.span))
+            over = ast.Subscript(over, bounds)
+        inner = item.steps[0]
+        if isinstance(inner, Loop):
+            stage = syntax.name("stage")
+            layers = syntax.method(stage, "values") if inner.named else stage
+            step = self._step("layer", args, names)
+            body = ast.For(syntax.name("layer"), layers, [step], [], lineno=0)
+            return ast.For(stage, over, [body], [], lineno=0)
+        step = self._step(variable, args, names)
+        return ast.For(syntax.name(variable), over, [step], [], lineno=0)
+
+    def _step(self, variable: str, args: list[ast.expr], names: list[str]) -> ast.stmt:
+        return syntax.assign([syntax.name(n) for n in names], syntax.call(variable, args))
+
+    def _optional(
+        self,
+        statement: Statement,
+        item: Any,
+        position: int,
+        last: dict[torch.fx.Node, int],
+    ) -> None:
+        """A child that may be absent: the value flows past it."""
+        names = self._carried(statement, item.args, {0: 0}, position, last)
+        call = syntax.call(self.attributes.access(item.path), [syntax.name(names[0])])
+        attribute = self.attributes.attribute(root(item))
+        present = ast.Compare(ast.Constant(attribute), [ast.In()], [syntax.name("self")])
+        assigned = syntax.assign([syntax.name(names[0])], call)
+        self._emit([ast.If(present, [assigned], [])])
+
+    # Expressions
+
+    def _name(self, node: torch.fx.Node) -> ast.expr:
+        return self.reads[node] if node in self.reads else syntax.name(self.names[node])
+
+    def _call(self, statement: Statement) -> ast.expr:
+        """The call that a statement makes."""
+        item = statement.item
+        if isinstance(item, Unpack):
+            item = item.op
+        if isinstance(item, Invoke):
+            args = [self._expression(arg) for arg in item.args]
+            return syntax.call(self.attributes.access(item.path), args)
+        assert isinstance(item, Op)
+        target = item.node.target
+        if target not in self.function.targets:
+            self.function.targets.append(target)
+        return functions.expression(target, item.args, item.kwargs, self._expression)
+
+    def _defining(self, node: torch.fx.Node) -> ast.expr:
+        return self._call(self.owner[node])
+
+    def _expression(self, value: Any) -> ast.expr:
+        """The expression of an operand."""
+        if isinstance(value, torch.fx.Node):
+            if value in self.inlined:
+                return self._defining(value)
+            return self._name(value)
+        if isinstance(value, Hole):
+            return self._constant(self.spec.value(value))
+        if isinstance(value, Attr):
+            return self.attributes.access(value.path)
+        if isinstance(value, Dim):
+            if value in self.sizes.names:
+                return syntax.name(self.sizes.names[value])
+            shape = ast.Attribute(self._name(value.value), "shape")
+            return ast.Subscript(shape, ast.Constant(value.axis))
+        if isinstance(value, SizeOp):
+            return functions.expression(value.function, value.args, {}, self._expression)
+        if isinstance(value, tuple):
+            return ast.Tuple([self._expression(v) for v in value])
+        if isinstance(value, list):
+            return ast.List([self._expression(v) for v in value])
+        if isinstance(value, slice):
+            return functions.index(value, self._expression)
+        return syntax.literal(value)
+
+    def _constant(self, value: Any) -> ast.expr:
+        if isinstance(value, Ref):
+            if value.name not in self.function.stored:
+                self.function.stored.append(value.name)
+            return syntax.name(f"self.{value.name}")
+        return syntax.literal(value)
+
+
+def _input_names(node: torch.fx.Node) -> list[str]:
+    if node.op == "get_attr":
+        return [str(node.target).rpartition(".")[2]]
+    return [naming.argument_name(node)]
+
+
+def _depth(node: ast.AST) -> int:
+    """How deep calls nest; a method chain counts once."""
+    depth = max((_depth(child) for child in ast.iter_child_nodes(node)), default=0)
+    chained = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    if isinstance(node, ast.Call):
+        inner = node.func.value if chained else None  # type: ignore[attr-defined]
+        return depth if isinstance(inner, ast.Call) else depth + 1
+    return depth

@@ -1,0 +1,285 @@
+"""The model's interface: parameters of its `__call__`, what it returns, and how both are described."""
+
+from __future__ import annotations
+
+import ast
+import collections
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+import torch
+import torch.fx
+from torch.utils._pytree import TreeSpec
+
+from torch2mlx.capture import Captured, Input
+from torch2mlx.emit import naming, syntax
+from torch2mlx.emit.sizes import axis_names
+from torch2mlx.errors import CaptureError
+from torch2mlx.outline.operands import Segment
+
+LETTERS = "BTLNMKPQRSUVWXYZ"
+
+
+@dataclass
+class Interface:
+    """How the generated model is called.
+
+    Attributes:
+        parameters: Parameter names of `__call__`, in order.
+        annotations: Their types.
+        names: For each input value, its parameter; "" where it is a part of one.
+        reads: Input values that are parts of a parameter -> how they are read.
+        returns: Type of the result.
+        inputs: One line for each array input.
+        outputs: One line for each array output.
+        checks: Statements that refuse other sizes where the capture fixed them.
+    """
+
+    parameters: list[str]
+    annotations: list[str]
+    names: list[str]
+    reads: dict[torch.fx.Node, ast.expr]
+    returns: str
+    inputs: list[str]
+    outputs: list[str]
+    checks: list[ast.stmt]
+
+
+def interface(model: Segment, captured: Captured) -> Interface:
+    """The interface of the whole model.
+
+    Raises:
+        CaptureError: An output has a container that MLX code cannot return.
+    """
+    by_name = {item.name: item for item in captured.inputs}
+    items = [by_name[str(node.target)] for node in model.inputs]
+    symbols = Symbols(captured, list(zip(items, model.inputs, strict=True)))
+    parameters: dict[str, str] = {}
+    names: list[str] = []
+    reads: dict[torch.fx.Node, ast.expr] = {}
+    lines: list[str] = []
+    checks: list[ast.stmt] = []
+    for item, node in zip(items, model.inputs, strict=True):
+        name = next(naming.candidates([item.argument, f"{item.argument}_"]))
+        names.append(name)
+        kind = "mx.array"
+        if item.path:
+            reads[node] = _part(name, item.path)
+            kind = "list[mx.array]" if isinstance(item.path[0], int) else "dict[str, mx.array]"
+        parameters.setdefault(name, kind if len(item.path) < 2 else "Any")
+        label = _label(name, item.path)
+        lines.append(f"{label}: {symbols.describe(node)}")
+        x = reads.get(node, syntax.name(name))
+        checks += _check_fixed(label, x, symbols.stored(node), node)
+        checks += _check_bounds(label, x, symbols, node)
+    structure = Structure(captured.out_spec)
+    outputs = [
+        f"{label}: {symbols.describe(value)}" if label else symbols.describe(value)
+        for label, value in zip(structure.labels(), model.outputs, strict=True)
+    ]
+    return Interface(
+        list(parameters),
+        list(parameters.values()),
+        names,
+        reads,
+        structure.annotation(),
+        lines,
+        outputs,
+        checks,
+    )
+
+
+def _check_bounds(
+    label: str, x: ast.expr, symbols: Symbols, node: torch.fx.Node
+) -> list[ast.stmt]:
+    """Refuse sizes beyond those for which the code is right: MLX reads past the end of a table."""
+    statements: list[ast.stmt] = []
+    for axis, limit in symbols.bounded(node):
+        size = ast.Subscript(ast.Attribute(x, "shape"), ast.Constant(axis))
+        beyond = ast.Compare(size, [ast.Gt()], [ast.Constant(limit)])
+        letter = symbols.stored(node)[axis]
+        text = ast.Constant(f"{label} must have {letter} <= {limit}, not ")
+        message = ast.JoinedStr([text, ast.FormattedValue(size, -1)])
+        error = ast.Raise(syntax.call("ValueError", [message]))
+        statements.append(ast.If(beyond, [error], []))
+    return statements
+
+
+def _check_fixed(
+    label: str, x: ast.expr, sizes: list[str], node: torch.fx.Node
+) -> list[ast.stmt]:
+    """Refuse other sizes than the fixed ones; those that a weight fixes, MLX itself refuses."""
+    rank = len(sizes)
+    fixed = [axis for axis, size in enumerate(sizes) if size.isdigit()]
+    perm = node.meta.get("perm")
+    floats = node.meta["val"].dtype.is_floating_point
+    channels = rank - 1 if perm or rank < 4 else 1
+    inner = [axis for axis in fixed if axis]
+    if floats and rank > 1 and (rank > 3 or perm or len(inner) == 1):
+        fixed = [axis for axis in fixed if axis != channels]
+    if not fixed:
+        return []
+    shape = ast.Attribute(x, "shape")
+    wanted: ast.expr = ast.Tuple([ast.Constant(int(sizes[axis])) for axis in fixed])
+    if len(fixed) == 1:
+        found: ast.expr = ast.Subscript(shape, ast.Constant(fixed[0]))
+        wanted = ast.Constant(int(sizes[fixed[0]]))
+    elif fixed == list(range(fixed[0], fixed[-1] + 1)):
+        bounds = ast.Slice(*(None if b in (0, rank) else ast.Constant(b) for b in (fixed[0], fixed[-1] + 1)))
+        found = shape if len(fixed) == rank else ast.Subscript(shape, bounds)
+    else:
+        found = ast.Tuple([ast.Subscript(shape, ast.Constant(axis)) for axis in fixed])
+    text = ast.Constant(f"{label} must be [{', '.join(sizes)}], not ")
+    message = ast.JoinedStr([text, ast.FormattedValue(syntax.call("list", [shape]), -1)])
+    error = ast.Raise(syntax.call("ValueError", [message]))
+    return [ast.If(ast.Compare(found, [ast.NotEq()], [wanted]), [error], [])]
+
+
+def _part(name: str, path: tuple[Any, ...]) -> ast.expr:
+    node = syntax.name(name)
+    for step in path:
+        node = ast.Subscript(node, ast.Constant(step))
+    return node
+
+
+def _label(name: str, path: tuple[Any, ...]) -> str:
+    return name + "".join(f"[{step!r}]" for step in path)
+
+
+class Structure:
+    """PyTorch's output pytree as Python containers; a Hugging Face ModelOutput is a dict."""
+
+    def __init__(self, spec: TreeSpec):
+        self.spec = spec
+        self._check(spec)
+
+    def build(self, leaves: list[ast.expr]) -> ast.expr:
+        """The expression of the result, from those of the leaves."""
+        return self._build(self.spec, iter(leaves))
+
+    def _build(self, spec: TreeSpec, leaves: Any) -> ast.expr:
+        if spec.is_leaf():
+            return next(leaves)
+        items = [self._build(child, leaves) for child in spec.children()]
+        keys = _keys(spec)
+        if keys is not None:
+            return ast.Dict([ast.Constant(key) for key in keys], items)
+        return ast.List(items) if spec.type is list else ast.Tuple(items)
+
+    def annotation(self) -> str:
+        """The type of the result."""
+        return self._annotation(self.spec)
+
+    def _annotation(self, spec: TreeSpec) -> str:
+        if spec.is_leaf():
+            return "mx.array"
+        kinds = [self._annotation(child) for child in spec.children()]
+        kind = kinds[0] if len(set(kinds)) == 1 else " | ".join(dict.fromkeys(kinds))
+        if _keys(spec) is not None:
+            return f"dict[str, {kind or 'mx.array'}]"
+        if spec.type is list:
+            return f"list[{kind or 'mx.array'}]"
+        return f"tuple[{', '.join(kinds) or '()'}]" if len(set(kinds)) > 1 or len(kinds) < 3 else f"tuple[{kind}, ...]"
+
+    def labels(self) -> list[str]:
+        """For each leaf, the keys that lead to it; "" where the result is the array itself."""
+        return list(self._labels(self.spec, ""))
+
+    def _labels(self, spec: TreeSpec, prefix: str) -> Any:
+        if spec.is_leaf():
+            yield prefix
+            return
+        keys = _keys(spec) or list(range(spec.num_children))
+        for key, child in zip(keys, spec.children(), strict=True):
+            label = str(key) if not prefix and isinstance(key, str) else f"{prefix}[{key!r}]"
+            yield from self._labels(child, label)
+
+    def _check(self, spec: TreeSpec) -> None:
+        if spec.is_leaf():
+            return
+        keys = _keys(spec)
+        if keys is None and spec.type not in (tuple, list, collections.namedtuple, torch.Size):
+            raise CaptureError(f"an output of type {spec.type} cannot be returned by MLX code")
+        if keys is not None and not all(isinstance(key, str | int) for key in keys):
+            raise CaptureError(f"an output dict has a key that is no string: {keys}")
+        for child in spec.children():
+            self._check(child)
+
+
+def _keys(spec: TreeSpec) -> list[Any] | None:
+    """The keys of a mapping; None for a sequence."""
+    kind = spec.type
+    if isinstance(kind, type) and issubclass(kind, dict):
+        context = spec.context
+        is_listed = isinstance(context, list | tuple)
+        keys = list(context) if is_listed else []
+        if len(keys) == 2 and isinstance(keys[1], list | tuple) and not isinstance(keys[0], str):
+            keys = list(keys[1])  # defaultdict: [default factory, keys]
+        return keys
+    return None
+
+
+class Symbols:
+    """One letter for each size that may vary, the same in all inputs and outputs."""
+
+    def __init__(self, captured: Captured, inputs: list[tuple[Input, torch.fx.Node]]):
+        self.captured = captured
+        self.letters: dict[sympy.Symbol, str] = {}
+        free = itertools.chain(LETTERS, (f"N{i}" for i in itertools.count(1)))
+        self._free = free
+        self._checked: set[sympy.Symbol] = set()
+        for _, node in inputs:
+            self._name(node)
+
+    def _name(self, node: torch.fx.Node) -> None:
+        tensor = node.meta["val"]
+        natural = axis_names(node)
+        perm = node.meta.get("perm") or range(len(tensor.shape))
+        for letter, axis in zip(natural, perm, strict=True):
+            expr = self.captured.expr(tensor.shape[axis])
+            if not isinstance(expr, sympy.Symbol) or expr in self.letters:
+                continue
+            used = set(self.letters.values())
+            if letter in used or letter in "CD":
+                letter = next(c for c in self._free if c not in used)
+            self.letters[expr] = letter
+
+    def describe(self, value: Any) -> str:
+        """`float32 [B, H, W, 3], channels last (PyTorch: [B, 3, H, W])`."""
+        if not isinstance(value, torch.fx.Node) or not isinstance(
+            value.meta.get("val"), torch.Tensor
+        ):
+            return str(value) if not isinstance(value, torch.fx.Node) else "array"
+        tensor = value.meta["val"]
+        sizes = [self.size(s) for s in tensor.shape]
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        perm = value.meta.get("perm")
+        if not perm:
+            return f"{dtype} [{', '.join(sizes)}]"
+        stored = ", ".join(self.stored(value))
+        return f"{dtype} [{stored}], channels last (PyTorch: [{', '.join(sizes)}])"
+
+    def bounded(self, node: torch.fx.Node) -> list[tuple[int, int]]:
+        """[(axis, largest size)] of the axes that must not be longer, for the first input that has each."""
+        shape, found = node.meta["val"].shape, []
+        for axis, natural in enumerate(node.meta.get("perm") or range(len(shape))):
+            expr = self.captured.expr(shape[natural])
+            if expr in self.captured.bounds and expr not in self._checked:
+                self._checked.add(expr)
+                found.append((axis, self.captured.bounds[expr]))
+        return found
+
+    def stored(self, node: torch.fx.Node) -> list[str]:
+        """The sizes of an array as it is stored, in letters."""
+        shape = node.meta["val"].shape
+        return [self.size(shape[a]) for a in node.meta.get("perm") or range(len(shape))]
+
+    def size(self, size: Any) -> str:
+        """One size in letters."""
+        expr = self.captured.expr(size)
+        text = {s: sympy.Symbol(n) for s, n in self.letters.items()}
+        if any(s not in text for s in expr.free_symbols):
+            return "?"
+        return str(expr.subs(text, simultaneous=True)).replace("**", "^")

@@ -1,0 +1,131 @@
+"""The generated file: header, helpers, classes, `load_model`, laid out by a Jinja2 template."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+import textwrap
+from typing import Any
+
+import black
+import jinja2
+
+from torch2mlx.capture import Captured
+from torch2mlx.emit import constructor, functions, syntax
+from torch2mlx.emit.attributes import Attributes
+from torch2mlx.emit.body import Body, Function
+from torch2mlx.emit.interface import Interface, Structure, interface
+from torch2mlx.outline import Outlined
+from torch2mlx.outline.classes import ClassSpec
+
+MODE = black.Mode(line_length=88, target_versions={black.TargetVersion.PY311})
+
+
+def emit(outlined: Outlined, captured: Captured, origin: str, title: str) -> str:
+    """The text of `model_mlx.py`.
+
+    Args:
+        outlined: The model as classes.
+        captured: The model as it was captured.
+        origin: What it was compiled from, e.g. `torchvision.models.resnet.ResNet`.
+        title: The model's name, for the first line.
+    """
+    face = interface(outlined.model, captured)
+    classes: list[str] = []
+    targets: list[Any] = []
+    for spec in outlined.classes:
+        is_model = spec is outlined.classes[-1]
+        source, called = _class(spec, face if is_model else None, captured)
+        classes.append(source)
+        targets += called
+    helpers = helper_sources(targets)
+    code = "\n".join([*helpers, *classes])
+    template = _environment().get_template("model_mlx.py.jinja")
+    source = template.render(
+        title=title,
+        origin=origin,
+        inputs=face.inputs,
+        outputs=face.outputs,
+        imports=[name for name in ("math",) if re.search(rf"\b{name}\.", code)],
+        helpers=helpers,
+        classes=classes,
+        model=outlined.classes[-1].name,
+        uses_any="Any" in " ".join(face.annotations) or bool(re.search(r"\bAny\b", code)),
+    )
+    return black.format_str(source, mode=MODE)
+
+
+def _class(
+    spec: ClassSpec, face: Interface | None, captured: Captured
+) -> tuple[str, list[Any]]:
+    """The source of one class, and the functions that it calls."""
+    attributes = Attributes(spec.template.attributes)
+    segment = spec.template.segment
+    if face is None:
+        body = Body(spec, attributes, segment.names)
+        function = body.write()
+        sizes = [isinstance(n.meta["hint"], int) for n in segment.inputs]
+        kinds = ["int" if is_size else "mx.array" for is_size in sizes]
+        count = len(spec.template.outputs)
+        returns = "mx.array" if count == 1 else f"tuple[{', '.join(['mx.array'] * count)}]"
+    else:
+        structure = Structure(captured.out_spec)
+        body = Body(spec, attributes, face.names, structure.build, face.reads)
+        function = body.write()
+        function.parameters = face.parameters
+        function.statements = [*face.checks, *function.statements]
+        kinds, returns = face.annotations, face.returns
+    source = _environment().get_template("class.py.jinja").render(
+        name=spec.name,
+        signature=_code(constructor.parameters(spec)),
+        init=[_code(s) for s in constructor.body(spec, attributes, function.stored)],
+        call=_call_signature(function, kinds),
+        returns=returns,
+        body=[_code(statement) for statement in function.statements],
+    )
+    return source, function.targets
+
+
+def _call_signature(function: Function, kinds: list[str]) -> str:
+    pairs = zip(function.parameters, kinds, strict=True)
+    return ", ".join(["self", *(f"{name}: {kind}" for name, kind in pairs)])
+
+
+def _code(node: ast.AST) -> str:
+    return textwrap.indent(syntax.text(node), " " * 8).lstrip()
+
+
+def helper_sources(targets: list[Any]) -> list[str]:
+    """The source of every helper that is called, and of those that they call, callees first."""
+    found: dict[str, str] = {}
+
+    def visit(helper: Any) -> None:
+        name = helper.__name__
+        if name in found:
+            return
+        module = inspect.getmodule(helper)
+        source = inspect.getsource(helper)
+        for word in dict.fromkeys(re.findall(r"\b\w+\b", source)):
+            other = getattr(module, word, None)
+            if word != name and functions.is_helper(other):
+                visit(other)
+        found[name] = source
+
+    for target in targets:
+        if functions.is_helper(target):
+            visit(target)
+    return list(found.values())
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    loader = jinja2.PackageLoader("torch2mlx_templates", "")
+    return jinja2.Environment(
+        loader=loader,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )

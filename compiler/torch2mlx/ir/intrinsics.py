@@ -1,0 +1,40 @@
+"""Functions that the generated code writes as syntax: `x.shape[0]`, `x.astype(...)`, `x.at[...].add(...)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+
+
+def dim(x: mx.array, axis: int) -> int:
+    """One size of `x`; printed as `x.shape[axis]`."""
+    return x.shape[axis]
+
+
+def astype(x: mx.array, dtype: mx.Dtype) -> mx.array:
+    """`x` cast to `dtype`; printed as `x.astype(dtype)`."""
+    return x.astype(dtype)
+
+
+def at_add(x: mx.array, index: Any, update: mx.array) -> mx.array:
+    """`x` with `update` added at `index`, duplicates accumulating; printed as `x.at[index].add(update)`."""
+    return x.at[index].add(update)
+
+
+def at_multiply(x: mx.array, index: Any, update: mx.array) -> mx.array:
+    """`x` with `update` multiplied in at `index`; printed as `x.at[index].multiply(update)`."""
+    return x.at[index].multiply(update)
+
+
+def at_maximum(x: mx.array, index: Any, update: mx.array) -> mx.array:
+    """`x` with the maximum taken at `index`; printed as `x.at[index].maximum(update)`."""
+    return x.at[index].maximum(update)
+
+
+def at_minimum(x: mx.array, index: Any, update: mx.array) -> mx.array:
+    """`x` with the minimum taken at `index`; printed as `x.at[index].minimum(update)`."""
+    return x.at[index].minimum(update)
+
+
+AT = {"add": at_add, "multiply": at_multiply, "maximum": at_maximum, "minimum": at_minimum}

@@ -1,0 +1,1 @@
+"""Lowering: each ATen node becomes MLX calls and layers, by the two mapping tables."""

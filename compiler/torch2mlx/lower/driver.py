@@ -1,0 +1,353 @@
+"""The walk over the captured graph that asks the mapping tables node by node.
+
+Everything that no table maps is collected, so that one error lists it all. Each result is checked
+against PyTorch's shape and dtype for the example inputs: a lowering that is off cannot pass silently.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core
+import torch
+import torch.fx
+from torch._ops import OpOverload
+
+import torch2mlx.layers
+import torch2mlx.ops  # noqa: F401 - both fill the tables
+from torch2mlx.capture import Captured
+from torch2mlx.capture.provenance import module_calls, source_line
+from torch2mlx.errors import Unsupported, UnsupportedError
+from torch2mlx.ir.layer import Layer, Weight
+from torch2mlx.lower.facade import Decline, Recorder, Refuse, Traced, map_values
+from torch2mlx.lower.indexing import merge_indices
+from torch2mlx.lower.registry import DTYPES, LAYERS, OPS, Lowering, bind
+from torch2mlx.lower.sizes import SIZE_FUNCTIONS
+
+RECURRENT = re.compile(r"(?:weight|bias)_[ih]h_l(\d+)(_reverse)?")
+RECURRENT_OPS = {
+    torch.ops.aten.lstm.input,
+    torch.ops.aten.gru.input,
+    torch.ops.aten.rnn_tanh.input,
+    torch.ops.aten.rnn_relu.input,
+}
+
+
+@dataclass
+class Lowered:
+    """A lowered graph (see `torch2mlx.ir`).
+
+    Attributes:
+        graph: The graph; its output node's first argument is the list of the model's output values.
+        ops: How many ATen calls of each overload were lowered by the op table.
+        layers: How many became a layer, by layer class.
+    """
+
+    graph: torch.fx.Graph
+    ops: Counter[str] = field(default_factory=Counter)
+    layers: Counter[str] = field(default_factory=Counter)
+
+
+def lower(captured: Captured) -> Lowered:
+    """Lower every node of a captured (and simplified) graph.
+
+    Raises:
+        UnsupportedError: Some operators, or arguments of operators, are not mapped; it lists all.
+    """
+    return _Lowering(captured).run()
+
+
+class _Lowering:
+    def __init__(self, captured: Captured):
+        self.captured = captured
+        self.result = Lowered(torch.fx.Graph())
+        self.recorder = Recorder(self.result.graph)
+        self.recorder.place_layer = self._place_layer
+        self.recorder.expr = captured.expr
+        self.values: dict[torch.fx.Node, Any] = {}
+        self.refused: Counter[tuple[str, str, str, str]] = Counter()
+        self.alone = _modules_of_one_call(captured.graph)
+        self.placed: dict[str, Layer] = {}
+        self.inputs = {item.name for item in captured.inputs}
+
+    def run(self) -> Lowered:
+        with self.recorder.recording():
+            for node in self.captured.graph.nodes:
+                self.recorder.origin = node
+                if node.op == "placeholder":
+                    self._placeholder(node)
+                elif node.op == "output":
+                    self._output(node)
+                elif any(self._failed(n) for n in node.all_input_nodes):
+                    self.values[node] = None  # reported where it began
+                else:
+                    self._call(node)
+        if self.refused:
+            raise UnsupportedError(
+                [
+                    Unsupported(op, module, line, count, hint)
+                    for (op, module, line, hint), count in self.refused.items()
+                ]
+            )
+        _tidy(self.result.graph)
+        merge_indices(self.result.graph)
+        layers = (n.meta["layer"] for n in self.result.graph.nodes if n.op == "call_module")
+        self.result.layers.update(layer.cls.__name__ for layer in layers)
+        return self.result
+
+    def _failed(self, node: torch.fx.Node) -> bool:
+        return node in self.values and self.values[node] is None
+
+    def _placeholder(self, node: torch.fx.Node) -> None:
+        value = node.meta["val"]
+        if node.name in self.captured.weights:
+            key = self.captured.weights[node.name]
+            key = self.captured.aliases.get(key, key)
+            weight = Weight((key,), trainable=key in self.captured.trainable)
+            self.values[node] = self.recorder.append(
+                "get_attr", key, (), {}, self._hint(value), weight=weight, val=value
+            )
+        elif node.name in self.inputs:
+            self.values[node] = self.recorder.append(
+                "placeholder", node.name, (), {}, self._hint(value), val=value
+            )
+
+    def _hint(self, value: torch.Tensor) -> mlx.core.array:
+        shape = [self.captured.size(size) for size in value.shape]
+        return mlx.core.zeros(shape, DTYPES[value.dtype])
+
+    def _output(self, node: torch.fx.Node) -> None:
+        outputs = map_values(
+            lambda v: self._value(v) if isinstance(v, torch.fx.Node) else v,
+            node.args[0],
+        )
+        if not self.refused:
+            self.result.graph.output(self.recorder.create_arg(list(outputs)))
+
+    def _value(self, value: Any) -> Any:
+        """What stands for an argument of a captured node."""
+        return self.values[value] if isinstance(value, torch.fx.Node) else value
+
+    def _call(self, node: torch.fx.Node) -> None:
+        try:
+            self.values[node] = self._lowered(node)
+        except Refuse as error:
+            self._refuse(node, str(error))
+        except Decline as error:
+            self._refuse(
+                node, f"it is no layer ({error}) and has no lowering of its own"
+            )
+
+    def _refuse(self, node: torch.fx.Node, hint: str) -> None:
+        calls = module_calls(node)
+        module = str(calls[-1]) if calls else "the model"
+        self.refused[str(node.target), module, source_line(node), hint] += 1
+        self.values[node] = self._stand_in(node.meta.get("val"))
+
+    def _stand_in(self, value: Any) -> Any:
+        """Something of the right shape for a refused result, so that what follows is looked at too."""
+        if isinstance(value, list | tuple):
+            return [self._stand_in(item) for item in value]
+        if not isinstance(value, torch.Tensor):
+            return None
+        try:
+            hint = self._hint(value)
+        except (TypeError, KeyError):
+            return None  # its size or dtype is not known
+        return self.recorder.append("placeholder", "refused", (), {}, hint, val=value)
+
+    def _lowered(self, node: torch.fx.Node) -> Any:
+        args, kwargs = (
+            map_values(self._value, part)
+            for part in (tuple(node.args), dict(node.kwargs))
+        )
+        if node.target is operator.getitem:
+            return args[0][args[1]]
+        if node.target in SIZE_FUNCTIONS:
+            return self._size(node, args)
+        if not isinstance(node.target, OpOverload):
+            raise Refuse(
+                "torch.export left this call in the graph, and nothing maps it"
+            )
+        result = self._by_layer(node, args, kwargs)
+        if result is None:
+            entry = OPS.get(node.target)
+            if entry is None:
+                raise Refuse("no entry in the op table: see register_op")
+            result = self._apply(node.target, entry, args, kwargs)
+            self.result.ops[str(node.target)] += 1
+        return self._checked(node, result)
+
+    def _by_layer(self, node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
+        target: Any = node.target
+        entry = LAYERS.get(target)
+        if entry is None:
+            return None
+        last = next(reversed(self.result.graph.nodes), None)
+        try:
+            result = self._apply(node.target, entry, args, kwargs)
+        except (Decline, Refuse):
+            self._erase_after(last)
+            return None
+        return result
+
+    def _apply(self, overload: Any, entry: Lowering, args: Any, kwargs: Any) -> Any:
+        bound = bind(overload, entry, args, kwargs)
+        try:
+            return entry.function(*(bound[name] for name in entry.parameters))
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            RuntimeError,
+            ArithmeticError,
+        ) as error:
+            reason = str(error).partition("\n")[0]
+            raise Refuse(f"MLX cannot do this: {reason}") from error
+
+    def _erase_after(self, last: torch.fx.Node | None) -> None:
+        graph = self.result.graph
+        for node in reversed(list(graph.nodes)):
+            if node is last:
+                return
+            graph.erase_node(node)
+
+    def _size(self, node: torch.fx.Node, args: tuple[Any, ...]) -> Any:
+        size = node.meta.get("val")
+        if hasattr(size, "node"):
+            expr = self.captured.expr(size)
+            if expr.is_Integer:
+                return int(expr)
+            value = SIZE_FUNCTIONS[node.target](*args)
+            if isinstance(value, Traced) and value.node.op == "call_function":
+                value.node.meta["expr"] = expr
+            return value
+        return SIZE_FUNCTIONS[node.target](*args)
+
+    def _checked(self, node: torch.fx.Node, result: Any) -> Any:
+        """`result` with the dtype that PyTorch gives it; a wrong shape is a fault of the lowering."""
+        value = node.meta.get("val")
+        if isinstance(value, list | tuple):
+            return [
+                self._fitted(node, r, v) for r, v in zip(result, value, strict=True)
+            ]
+        return self._fitted(node, result, value)
+
+    def _fitted(self, node: torch.fx.Node, result: Any, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not isinstance(result, Traced):
+            return result
+        expected = tuple(self.captured.size(s) for s in value.shape)
+        if tuple(result.hint.shape) != expected:
+            raise Refuse(
+                f"its lowering gives shape {tuple(result.hint.shape)} where PyTorch has {expected}: "
+                "please report this"
+            )
+        if _needs_cast(result.dtype, DTYPES[value.dtype]):
+            result = result.astype(DTYPES[value.dtype])
+        if "val" not in result.node.meta:
+            self.recorder.describe(result.node, value)
+        elif result.node.meta["origin"] is not node:  # this op does nothing
+            _share_names(result.node, node)
+        return result
+
+    def _place_layer(self, layer: Layer) -> str:
+        """The path of a layer: of the module that owns its weights, else of the call it stands for."""
+        node = self.recorder.origin
+        assert node is not None
+        calls = module_calls(node)
+        here = calls[-1].path if calls else ""
+        if not layer.weights:
+            if calls and self.alone.get(calls[-1].key):
+                return here
+            return ""
+        owners = {self._owner(name, w) for name, w in layer.weights.items()}
+        if None in owners or len(owners) != 1:
+            raise Decline("its weights belong to different modules")
+        path = owners.pop()
+        assert path is not None
+        called = {c.path for c in calls}
+        if path in called and not (path == here and self.alone.get(calls[-1].key)):
+            raise Decline("its module does more than this")
+        if self.placed.setdefault(path, layer) != layer:
+            raise Decline("its weights belong to a layer of another kind")
+        return path
+
+    def _owner(self, name: str, weight: Weight) -> str | None:
+        """The module path of a layer whose array `name` comes from `weight`."""
+        owner, _, attribute = weight.sources[0].rpartition(".")
+        recurrent = RECURRENT.fullmatch(attribute)
+        if recurrent:
+            return self._recurrent_path(owner, *recurrent.groups())
+        if len(weight.sources) > 1 or attribute == name:
+            return owner
+        if attribute.endswith(f"_{name}"):  # in_proj_weight: the layer in_proj
+            prefix = attribute[: -len(name) - 1]
+            return f"{owner}.{prefix}" if owner else prefix
+        return None
+
+    def _recurrent_path(self, owner: str, layer: str, reverse: str | None) -> str:
+        """A recurrent module of several layers and directions is a list of them."""
+        prefix = f"{owner}." if owner else ""
+        keys = self.captured.tensors
+        both = f"{prefix}weight_ih_l0_reverse" in keys
+        if not both and f"{prefix}weight_ih_l1" not in keys:
+            return owner
+        place = int(layer) * (2 if both else 1) + bool(reverse)
+        return f"{prefix}{place}"
+
+
+def _share_names(value: torch.fx.Node, node: torch.fx.Node) -> None:
+    """Let `value` also be known by the names under which modules receive `node`."""
+    names = node.meta.get("forward_args", [])
+    if names:
+        own = value.meta.get(
+            "forward_args", value.meta["origin"].meta.get("forward_args", [])
+        )
+        value.meta["forward_args"] = [
+            *own,
+            *(name for name in names if name not in own),
+        ]
+
+
+def _modules_of_one_call(graph: torch.fx.Graph) -> dict[str, bool]:
+    """Module call -> whether a single operator is all that it does."""
+    counts: Counter[str] = Counter()
+    for node in graph.nodes:
+        calls = module_calls(node)
+        if _first_state(node):
+            continue
+        if node.op == "call_function" and calls and isinstance(node.target, OpOverload):
+            for call in calls:
+                counts[call.key] += 1
+    return {key: count == 1 for key, count in counts.items()}
+
+
+def _first_state(node: torch.fx.Node) -> bool:
+    """Whether a recurrent layer begins with these zeros, which it needs no operator for."""
+    return node.target is torch.ops.aten.zeros.default and all(
+        user.target in RECURRENT_OPS for user in node.users
+    )
+
+
+def _needs_cast(have: mlx.core.Dtype, want: mlx.core.Dtype) -> bool:
+    """Whether PyTorch's dtype class, float width or signedness differs; MLX may keep narrower integers."""
+    if have == want:
+        return False
+    integers = (mlx.core.signedinteger, mlx.core.unsignedinteger)
+    signed = [
+        mlx.core.issubdtype(dtype, mlx.core.signedinteger) for dtype in (have, want)
+    ]
+    if all(signed):
+        return have.size > want.size or (want.size < 4 and have != want)
+    return not (mlx.core.issubdtype(have, integers[1]) and have == want)
+
+
+def _tidy(graph: torch.fx.Graph) -> None:
+    """Drop what nothing uses; inputs stay."""
+    for node in reversed(list(graph.nodes)):
+        if node.op not in ("placeholder", "output") and not node.users:
+            graph.erase_node(node)

@@ -1,0 +1,167 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core
+import torch
+
+from torch2mlx.lower.facade import Refuse, helpers, mx
+from torch2mlx.lower.registry import lowers
+from torch2mlx.ops.axes import widened
+
+aten = torch.ops.aten
+
+
+@lowers(aten.linear.default)
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """`x @ weight.T + bias`."""
+    y = product(x, weight if weight.ndim == 1 else weight.T)
+    return y if bias is None else y + bias
+
+
+@lowers(aten.matmul.default, aten.linalg_matmul.default)
+def matmul(x: Any, other: Any) -> Any:
+    """`x @ other`."""
+    return product(x, other)
+
+
+@lowers(aten.mm.default, aten.bmm.default)
+def mm(x: Any, mat2: Any) -> Any:
+    """`x @ mat2`."""
+    return product(x, mat2)
+
+
+@lowers(aten.mv.default)
+def mv(x: Any, vec: Any) -> Any:
+    """`x @ vec`."""
+    return product(x, vec)
+
+
+@lowers(aten.dot.default)
+def dot(x: Any, tensor: Any) -> Any:
+    """`x @ tensor`, of vectors."""
+    return product(x, tensor)
+
+
+@lowers(aten.vdot.default)
+def vdot(x: Any, other: Any) -> Any:
+    """The product of vectors, the first conjugated."""
+    return product(_conjugate(x), other)
+
+
+@lowers(aten.linalg_vecdot.default)
+def vecdot(x: Any, y: Any, dim: int = -1) -> Any:
+    """The sum of products along one axis, the first operand conjugated."""
+    return mx.sum(_conjugate(x) * y, axis=dim)
+
+
+@lowers(aten.addmm.default)
+def addmm(x: Any, mat1: Any, mat2: Any, beta: Any = 1, alpha: Any = 1) -> Any:
+    """`beta * x + alpha * (mat1 @ mat2)`."""
+    return _added(x, product(mat1, mat2), beta, alpha)
+
+
+@lowers(aten.addmv.default)
+def addmv(x: Any, mat: Any, vec: Any, beta: Any = 1, alpha: Any = 1) -> Any:
+    """`beta * x + alpha * (mat @ vec)`."""
+    return _added(x, product(mat, vec), beta, alpha)
+
+
+@lowers(aten.baddbmm.default)
+def baddbmm(x: Any, batch1: Any, batch2: Any, beta: Any = 1, alpha: Any = 1) -> Any:
+    """`beta * x + alpha * (batch1 @ batch2)`."""
+    return _added(x, product(batch1, batch2), beta, alpha)
+
+
+@lowers(aten.addbmm.default)
+def addbmm(x: Any, batch1: Any, batch2: Any, beta: Any = 1, alpha: Any = 1) -> Any:
+    """`beta * x + alpha * (batch1 @ batch2).sum(0)`."""
+    return _added(x, mx.sum(product(batch1, batch2), axis=0), beta, alpha)
+
+
+@lowers(aten.addr.default)
+def addr(x: Any, vec1: Any, vec2: Any, beta: Any = 1, alpha: Any = 1) -> Any:
+    """`beta * x + alpha * outer(vec1, vec2)`."""
+    return _added(x, vec1[:, None] * vec2, beta, alpha)
+
+
+@lowers(aten.outer.default, aten.ger.default)
+def outer(x: Any, vec2: Any) -> Any:
+    """`mx.outer`."""
+    return mx.outer(x, vec2)
+
+
+@lowers(aten.inner.default)
+def inner(x: Any, other: Any) -> Any:
+    """Products over the last axes."""
+    if x.ndim == 0 or other.ndim == 0:
+        return x * other
+    if mlx.core.issubdtype(x.dtype, mlx.core.inexact):
+        return mx.inner(x, other)
+    rows = x if other.ndim == 1 else mx.expand_dims(x, tuple(range(-other.ndim, -1)))
+    return mx.sum(rows * other, axis=-1)
+
+
+@lowers(aten.tensordot.default)
+def tensordot(x: Any, other: Any, dims_self: Any, dims_other: Any) -> Any:
+    """`mx.tensordot`."""
+    if not mlx.core.issubdtype(x.dtype, mlx.core.inexact):
+        raise Refuse("tensordot of integers is not mapped: MLX has no integer products")
+    return mx.tensordot(x, other, [list(dims_self), list(dims_other)])
+
+
+@lowers(aten.kron.default)
+def kron(x: Any, other: Any) -> Any:
+    """`mx.kron`."""
+    return mx.kron(x, other)
+
+
+@lowers(aten.trace.default)
+def trace(x: Any) -> Any:
+    """`mx.trace`."""
+    return mx.trace(widened(x))
+
+
+@lowers(aten.linalg_cross.default)
+def linalg_cross(x: Any, other: Any, dim: int = -1) -> Any:
+    """The cross product of the vectors along `dim`."""
+    return helpers.cross(x, other, dim)
+
+
+@lowers(aten.cross.default)
+def cross(x: Any, other: Any, dim: int | None = None) -> Any:
+    """The cross product along `dim`, or the first axis of three."""
+    if dim is None:
+        dim = getattr(x, "hint", x).shape.index(3)
+    return helpers.cross(x, other, dim)
+
+
+@lowers(aten.bilinear.default)
+def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
+    """Sum over i and j of `input1[i] * weight[:, i, j] * input2[j]`."""
+    y = mx.einsum("...i,oij,...j->...o", input1, weight, input2)
+    return y if bias is None else y + bias
+
+
+def product(x: Any, other: Any) -> Any:
+    """`x @ other`; MLX multiplies no integer matrices."""
+    if mlx.core.issubdtype(x.dtype, mlx.core.inexact):
+        return x @ other
+    return helpers.integer_matmul(x, other)
+
+
+def _added(x: Any, y: Any, beta: Any, alpha: Any) -> Any:
+    """`beta * x + alpha * y`; with `beta` 0 even the nans of `x` do not count."""
+    if not mlx.core.issubdtype(y.dtype, mlx.core.inexact):
+        alpha, beta = int(alpha), int(beta)
+    if alpha != 1:
+        y = alpha * y
+    if beta == 0:
+        return y
+    return y + (x if beta == 1 else beta * x)
+
+
+def _conjugate(x: Any) -> Any:
+    return mx.conjugate(x) if x.dtype == mlx.core.complex64 else x

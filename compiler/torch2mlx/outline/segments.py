@@ -1,0 +1,232 @@
+"""From the call tree to segments: what crosses into each module call, and how it reads sizes."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import sympy
+import torch
+import torch.fx
+
+from torch2mlx.capture import Captured
+from torch2mlx.ir import intrinsics
+from torch2mlx.ir.layer import Layer
+from torch2mlx.lower.facade import map_values
+from torch2mlx.outline.operands import (
+    Attr,
+    Dim,
+    Invoke,
+    Item,
+    Op,
+    Segment,
+    SizeOp,
+    invokes,
+)
+from torch2mlx.outline.scopes import Scope, as_layer, below, is_size
+
+
+class Builder:
+    """Builds the segment of every call, innermost first.
+
+    Args:
+        captured: Where classes and symbolic sizes are looked up.
+    """
+
+    def __init__(self, captured: Captured):
+        self.captured = captured
+
+    def model(self, scope: Scope, output: torch.fx.Node, inputs: list[torch.fx.Node]) -> Segment:
+        """The segment of the whole model."""
+        results: list[Any] = list(output.args[0])  # type: ignore[arg-type]
+        return self.build(scope, results, inputs)
+
+    def build(
+        self, scope: Scope, outputs: Iterable[Any], inputs: list[torch.fx.Node] | None = None
+    ) -> Segment:
+        """The segment of `scope`, which must define `outputs` for its surroundings."""
+        segment = Segment(scope.path, self.captured.classes.get(scope.path))
+        inside = set(scope.nodes())
+        children = [self._child(c) if isinstance(c, Scope) else c for c in scope.children]
+        if inputs is None:
+            segment.inputs = self._inputs(scope.path, children, inside)
+        else:
+            segment.inputs = list(inputs)
+        visible = list(segment.inputs)
+        for child in children:
+            item = self._item(child, segment, visible)
+            segment.items.append(item)
+            visible.extend(item.outputs)
+        segment.outputs = [self._operand(value, segment, visible) for value in outputs]
+        self._order_inputs(segment)
+        return segment
+
+    def _child(self, scope: Scope) -> Segment | torch.fx.Node:
+        layer = as_layer(scope)
+        if layer is not None:
+            (node,) = scope.children
+            assert isinstance(node, torch.fx.Node)
+            node.op, node.target = "call_module", scope.path
+            node.meta["layer"] = layer
+            return node
+        nodes = scope.nodes()
+        inside = set(nodes)
+        escaping = [n for n in nodes if any(user not in inside for user in _array_users(n))]
+        escaping.sort(key=lambda node: _result_position(node, scope.path))
+        return self.build(scope, escaping)
+
+    def _inputs(
+        self, path: str, children: list[Any], inside: set[torch.fx.Node]
+    ) -> list[torch.fx.Node]:
+        """Arrays from outside, in the order in which they are first used."""
+        found: dict[torch.fx.Node, None] = {}
+        for child in children:
+            sources = child.inputs if isinstance(child, Segment) else child.all_input_nodes
+            for node in sources:
+                if node in inside or is_size(node):
+                    continue
+                if node.op == "get_attr" and below(str(node.target), path) is not None:
+                    continue
+                found.setdefault(node)
+        return list(found)
+
+    def _operand(
+        self, value: Any, segment: Segment, visible: list[torch.fx.Node]
+    ) -> Any:
+        if not isinstance(value, torch.fx.Node):
+            return value
+        if is_size(value):
+            return self._size(value, visible, segment)
+        if value.op == "get_attr" and value not in segment.inputs:
+            relative = below(str(value.target), segment.path)
+            assert relative is not None
+            hint = value.meta["hint"]
+            return Attr(relative, value.meta["weight"], tuple(hint.shape), hint.dtype)
+        return value
+
+    def _item(self, child: Any, segment: Segment, visible: list[torch.fx.Node]) -> Item:
+        def operand(value: Any) -> Any:
+            return self._operand(value, segment, visible)
+
+        if isinstance(child, Segment):
+            relative = below(child.path, segment.path)
+            assert relative is not None
+            outputs: list[torch.fx.Node] = child.outputs
+            return Invoke(relative, child, [operand(n) for n in child.inputs], outputs)
+        args = map_values(operand, tuple(child.args))
+        kwargs = map_values(operand, dict(child.kwargs))
+        if child.op == "call_module":
+            layer = child.meta["layer"]
+            relative = below(child.target, segment.path) if child.target else None
+            if relative is None:
+                relative = self._anonymous(layer, segment)
+            return Invoke(relative, layer, list(args), [child])
+        return Op(child, args, kwargs)
+
+    def _anonymous(self, layer: Layer, segment: Segment) -> str:
+        """An attribute for a layer that no PyTorch module stands for: `dropout`, `max_pool2d`."""
+        base = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", layer.cls.__name__).lower()
+        prefix = f"{segment.path}." if segment.path else ""
+        made = {i.path: i.callee for item in segment.items for i in invokes(item)}
+        names = itertools.chain([base], (f"{base}{i}" for i in itertools.count(2)))
+        for name in names:
+            if made.get(name, None) == layer:
+                return name
+            if name not in made and prefix + name not in self.captured.classes:
+                return name
+        raise AssertionError
+
+    def _size(
+        self, node: torch.fx.Node, visible: list[torch.fx.Node], segment: Segment
+    ) -> Any:
+        """How the size `node` is read here: from the first visible array that has it."""
+        expr = node.meta.get("expr")
+        if expr is not None:
+            expr = sympy.sympify(expr).subs(self.captured.unified)
+            if expr.is_Integer:
+                return int(expr)
+            found = self._find(expr, visible)
+            if found is not None:
+                return found
+        if node.target is intrinsics.dim:
+            value, axis = node.args
+            if value in visible:
+                return Dim(value, axis)  # type: ignore[arg-type]
+        elif node.all_input_nodes and all(is_size(a) for a in node.all_input_nodes):
+            parts = map_values(
+                lambda a: self._size(a, visible, segment) if isinstance(a, torch.fx.Node) else a,
+                tuple(node.args),
+            )
+            return SizeOp(node.target, parts)  # type: ignore[arg-type]
+        if node not in segment.inputs:
+            segment.inputs.append(node)  # computed by the caller
+        return node
+
+    def _find(self, expr: Any, visible: list[torch.fx.Node]) -> Dim | None:
+        for value in visible:
+            for axis, size in enumerate(self.sizes(value)):
+                if size == expr:
+                    return Dim(value, axis)
+        return None
+
+    def sizes(self, value: torch.fx.Node) -> list[Any]:
+        """The sizes of `value` as it is stored, as expressions; empty when they are not known."""
+        tensor = value.meta.get("val")
+        if not isinstance(tensor, torch.Tensor):
+            return []
+        sizes = [self.captured.expr(size) for size in tensor.shape]
+        perm = value.meta.get("perm")
+        return [sizes[axis] for axis in perm] if perm else sizes
+
+    def _order_inputs(self, segment: Segment) -> None:
+        """Inputs in the order of forward's parameters, and their names."""
+        parameters = _forward_parameters(segment.cls)
+        named: list[tuple[int, int, str, torch.fx.Node]] = []
+        for position, node in enumerate(segment.inputs):
+            names = [
+                name
+                for path, name in argument_names(node)
+                if path == segment.path and name in parameters
+            ]
+            rank = parameters.index(names[0]) if names else len(parameters)
+            named.append((rank, position, names[0] if names else "", node))
+        if segment.path:
+            named.sort(key=lambda entry: entry[:2])
+        segment.inputs = [entry[3] for entry in named]
+        segment.names = [entry[2] for entry in named]
+
+
+def argument_names(node: torch.fx.Node) -> list[tuple[str, str]]:
+    """[(module path, argument)]: as what forward of which modules receives this value."""
+    return _roles(node, "forward_args")
+
+
+def _result_position(node: torch.fx.Node, path: str) -> int:
+    """Which of the results of the module at `path` a value is; large where it is none."""
+    found = [k for owner, k in _roles(node, "forward_results") if owner == path]
+    return found[0] if found else 1_000_000
+
+
+def _roles(node: torch.fx.Node, role: str) -> list[tuple[str, Any]]:
+    if role in node.meta:
+        return node.meta[role]
+    origin = node.meta.get("origin")
+    final = "val" in node.meta and origin is not None
+    return origin.meta.get(role, []) if final else []
+
+
+def _forward_parameters(cls: type | None) -> list[str]:
+    if cls is None:
+        return []
+    try:
+        return list(inspect.signature(cls.forward).parameters)[1:]  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return []
+
+
+def _array_users(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """Who uses an array; whoever only reads its sizes finds them elsewhere if it can."""
+    return [user for user in node.users if not is_size(user)]

@@ -1,0 +1,279 @@
+"""Templates: a segment with its constants taken out, so that equal structures compare equal.
+
+Every number in a segment (a stride, a width, an axis) becomes a `Hole`. Two segments with the same key are
+the same class; holes whose values differ become its parameters.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch.fx
+
+from torch2mlx.ir.layer import Layer
+from torch2mlx.lower.facade import map_values
+from torch2mlx.outline.operands import (
+    Attr,
+    Dim,
+    Invoke,
+    Item,
+    Loop,
+    Op,
+    Segment,
+    SizeOp,
+    invokes,
+)
+
+EMPTY = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A constant of a template, by its index."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class HoleInfo:
+    """What a hole is in one segment.
+
+    Attributes:
+        value: The int, float or bool that stands there.
+        hint: Name of the argument that it is, e.g. `in_channels`.
+        group: Attribute path of the layer it belongs to; absent layers have no holes.
+        default: MLX's default of that argument, or `inspect.Parameter.empty`.
+    """
+
+    value: Any
+    hint: str
+    group: str
+    default: Any = EMPTY
+
+
+@dataclass
+class Construct:
+    """How an attribute is made: a layer, an array, or a class of the generated file.
+
+    Attributes:
+        target: An `mlx.nn` class, the `ClassSpec` of a generated class, or None for an array.
+        arguments: Constructor arguments (for an array: its shape), with holes.
+        dtype: For an array, its MLX dtype.
+    """
+
+    target: Any
+    arguments: dict[str, Any]
+    dtype: Any = None
+
+
+@dataclass
+class Template:
+    """A segment without its constants.
+
+    Attributes:
+        segment: The segment that it was made from.
+        items: Its items, constants replaced by holes.
+        outputs: Its outputs, constants replaced by holes.
+        attributes: Attribute path -> how it is made, in order of use.
+        holes: What the holes are.
+        key: Structure; equal keys mean equal code up to holes.
+    """
+
+    segment: Segment
+    items: list[Item] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    attributes: dict[str, Construct] = field(default_factory=dict)
+    holes: list[HoleInfo] = field(default_factory=list)
+    key: Any = None
+
+
+class Instances:
+    """Which generated class each segment became, and with which arguments."""
+
+    def __init__(self) -> None:
+        self.class_of: dict[int, Any] = {}
+        self.arguments: dict[int, dict[str, Any]] = {}
+
+    def add(self, segment: Segment, spec: Any, arguments: dict[str, Any]) -> None:
+        """`segment` is an instance of `spec`, made with `arguments`."""
+        self.class_of[id(segment)] = spec
+        self.arguments[id(segment)] = arguments
+
+
+class Abstraction:
+    """Makes the template of one segment.
+
+    Args:
+        segment: The segment; its submodules must have their classes already.
+        instances: The classes of submodules.
+        skip: Attribute roots to leave out; what flows into them flows past them.
+    """
+
+    def __init__(
+        self, segment: Segment, instances: Instances, skip: frozenset[str] = frozenset()
+    ):
+        self.instances = instances
+        self.skip = skip
+        self.template = Template(segment)
+        self.group = ""
+        self.number: dict[torch.fx.Node, int] = {}
+        self.values = 0
+        self.keys: list[Any] = []
+
+    def run(self) -> Template:
+        """The template."""
+        template, segment = self.template, self.template.segment
+        for node in segment.inputs:
+            self._define(node)
+        for item in segment.items:
+            if not isinstance(item, Op) and root(item) in self.skip:
+                self.number[item.outputs[0]] = self.number[item.args[0]]
+                continue
+            template.items.append(self._item(item))
+            for out in item.outputs:
+                self._define(out)
+        template.outputs = map_values(lambda v: self._operand(v, "value"), segment.outputs)
+        for attr in segment.adopted.values():
+            self._array(attr)
+        attributes = tuple(
+            (path, self._construct_key(construct))
+            for path, construct in template.attributes.items()
+        )
+        names = tuple(segment.names)
+        outputs = self._key(template.outputs)
+        template.key = (names, tuple(self.keys), outputs, attributes)
+        return template
+
+    def _define(self, node: torch.fx.Node) -> None:
+        self.number[node] = self.values
+        self.values += 1
+
+    def _hole(self, value: Any, hint: str, default: Any = EMPTY) -> Hole:
+        hole = Hole(len(self.template.holes))
+        self.template.holes.append(HoleInfo(value, hint, self.group, default))
+        return hole
+
+    def _operand(self, value: Any, hint: str) -> Any:
+        if isinstance(value, bool | int | float):
+            return self._hole(value, hint)
+        if isinstance(value, SizeOp):
+            return SizeOp(value.function, tuple(self._operand(a, hint) for a in value.args))
+        if isinstance(value, Attr):
+            self._array(value)
+        return value
+
+    def _array(self, attr: Attr) -> None:
+        attributes = self.template.attributes
+        if any(path in attributes for path in _prefixes(attr.path)):
+            return  # belongs to a layer or submodule
+        group, self.group = self.group, attr.path
+        holes = tuple(self._hole(size, "dims") for size in attr.shape)
+        self.group = group
+        attributes[attr.path] = Construct(None, {"shape": holes}, attr.dtype)
+
+    def _item(self, item: Item) -> Item:
+        if isinstance(item, Op):
+            names = argument_names_of(item.node.target)
+            args = tuple(
+                map_values(lambda v, n=_nth(names, i): self._operand(v, n), arg)
+                for i, arg in enumerate(item.args)
+            )
+            kwargs = {
+                name: map_values(lambda v, n=name: self._operand(v, n), arg)
+                for name, arg in item.kwargs.items()
+            }
+            key = ("op", id(item.node.target), self._key(args), self._key(kwargs))
+            self.keys.append(key)
+            return Op(item.node, args, kwargs)
+        args = [map_values(lambda v: self._operand(v, "size"), arg) for arg in item.args]
+        for step in invokes(item):
+            self._attribute(step)
+        if isinstance(item, Invoke):
+            self.keys.append(("invoke", item.path, self._key(args), len(item.outputs)))
+            return Invoke(item.path, item.callee, args, item.outputs)
+        carried = tuple(item.carried.items())
+        self.keys.append(("loop", tuple(item.bases), item.span, carried, self._key(args)))
+        steps: list[Invoke | Loop] = list(item.steps)
+        first = steps[0]
+        if isinstance(first, Invoke):
+            steps[0] = Invoke(first.path, first.callee, args, first.outputs)
+        return Loop(item.bases, steps, item.carried, item.span, item.named)
+
+    def _attribute(self, item: Invoke) -> None:
+        """Record how the attribute that `item` calls is made."""
+        if item.path in self.template.attributes:
+            return
+        self.group, outer = item.path, self.group
+        if isinstance(item.callee, Layer):
+            construct = Construct(item.callee.cls, self._layer_arguments(item.callee))
+        else:
+            made_with = self.instances.arguments[id(item.callee)]
+            arguments = {name: self._hole(v, name) for name, v in made_with.items()}
+            construct = Construct(self.instances.class_of[id(item.callee)], arguments)
+        self.template.attributes[item.path] = construct
+        self.group = outer
+
+    def _layer_arguments(self, layer: Layer) -> dict[str, Any]:
+        parameters = inspect.signature(layer.cls).parameters
+        bound = inspect.signature(layer.cls).bind(*layer.args, **layer.kwargs)
+        bound.apply_defaults()
+        arguments: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            default = parameters[name].default
+            arguments[name] = map_values(
+                lambda v, n=name, d=default: self._hole(v, n, d)
+                if isinstance(v, bool | int | float)
+                else v,
+                value,
+            )
+        return arguments
+
+    def _key(self, value: Any) -> Any:
+        """A hashable form of operands in which values are numbers and holes are anonymous."""
+        if isinstance(value, list | tuple):
+            return tuple(self._key(v) for v in value)
+        if isinstance(value, dict):
+            return tuple((k, self._key(v)) for k, v in value.items())
+        if isinstance(value, slice):
+            return ("slice", self._key((value.start, value.stop, value.step)))
+        if isinstance(value, torch.fx.Node):
+            return ("value", self.number[value])
+        if isinstance(value, Dim):
+            return ("dim", self.number[value.value], value.axis)
+        if isinstance(value, SizeOp):
+            return ("size", id(value.function), self._key(value.args))
+        if isinstance(value, Attr):
+            return ("attr", value.path)
+        if isinstance(value, Hole):
+            return ("hole", type(self.template.holes[value.index].value).__name__)
+        return repr(value)
+
+    def _construct_key(self, construct: Construct) -> Any:
+        target = id(construct.target) if construct.target is not None else None
+        arguments = tuple((k, self._key(v)) for k, v in construct.arguments.items())
+        return (target, arguments, str(construct.dtype))
+
+
+def root(item: Invoke | Loop) -> str:
+    """The first component of the attribute that an item calls."""
+    path = item.path if isinstance(item, Invoke) else item.bases[0]
+    return path.partition(".")[0]
+
+
+def _prefixes(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
+
+
+def _nth(names: list[str], index: int) -> str:
+    return names[index] if index < len(names) else "size"
+
+
+def argument_names_of(function: Any) -> list[str]:
+    """Parameter names of a function where Python knows them."""
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return []

@@ -1,0 +1,236 @@
+"""Make in-place operators functional, with all that PyTorch's shared memory implies.
+
+    v = select(x, 1, 0)                  ->   v = select(x, 1, 0)
+    w = slice(x, 0, 0, 2)                     v2 = add(v, 1)
+    add_(v, 1)                                x2 = select_scatter(x, v2, 1, 0)
+    y = mul(x, w)                             y = mul(x2, slice(x2, 0, 0, 2))
+
+Every value belongs to a base, whose memory it shares. A write to a value is a write to what it views,
+down to the base; another view of that base is made anew when it is next read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.fx
+from torch._ops import OpOverload
+from torch.fx.node import map_arg
+
+from torch2mlx.capture import Captured
+from torch2mlx.passes.overloads import functional_call, mutated_names
+from torch2mlx.passes.rewrite import (
+    arguments,
+    call,
+    name_as,
+    same_shape,
+    tensor_of,
+    unsupported,
+)
+from torch2mlx.passes.views import viewed, written
+
+aten = torch.ops.aten
+
+# In-place operators that change how a tensor is viewed instead of what it holds.
+REVIEWING = {
+    aten.unsqueeze_.default: aten.unsqueeze.default,
+    aten.squeeze_.default: aten.squeeze.default,
+    aten.squeeze_.dim: aten.squeeze.dim,
+    aten.squeeze_.dims: aten.squeeze.dims,
+    aten.transpose_.default: aten.transpose.int,
+    aten.swapdims_.default: aten.swapdims.default,
+    aten.swapaxes_.default: aten.swapaxes.default,
+    aten.t_.default: aten.t.default,
+    aten.detach_.default: aten.detach.default,
+}
+
+
+def functionalise(captured: Captured) -> bool:
+    """Replace each in-place call by its functional form, and let later reads see what it wrote.
+
+    Raises:
+        UnsupportedError: `forward` writes to a parameter, a buffer or an input, or through a view
+            whose base cannot be told, or by an operator that has no functional form.
+    """
+    if not any(_is_mutable(node) for node in captured.graph.nodes):
+        return False
+    _Functionalise(captured).run()
+    return True
+
+
+def _is_mutable(node: torch.fx.Node) -> bool:
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+
+
+def _keeps_dtype(node: torch.fx.Node) -> bool:
+    """Whether its operands cannot give a floating-point call another dtype than what it writes to."""
+    assert isinstance(node.target, OpOverload)
+    own = tensor_of(node)
+    if (
+        own is None
+        or not own.is_floating_point()
+        or not node.target._schema.name.endswith("_")
+    ):
+        return False
+    operands = [tensor_of(operand) for operand in node.all_input_nodes]
+    return all(x is None or x.dtype == own.dtype for x in operands)
+
+
+class _Functionalise:
+    def __init__(self, captured: Captured):
+        self.captured = captured
+        self.base: dict[torch.fx.Node, torch.fx.Node] = {}  # view -> what it views
+        self.same: dict[torch.fx.Node, torch.fx.Node] = (
+            {}
+        )  # in-place call -> its operand
+        self.current: dict[torch.fx.Node, torch.fx.Node] = (
+            {}
+        )  # value -> what holds it now
+        self.writes: dict[torch.fx.Node, int] = {}  # base -> how often it was written
+        self.seen: dict[torch.fx.Node, int] = (
+            {}
+        )  # view -> the writes that `current` shows
+        self.joined: dict[torch.fx.Node, torch.fx.Node] = (
+            {}
+        )  # base -> call that views several
+
+    def run(self) -> None:
+        mutable = []
+        for node in list(self.captured.graph.nodes):
+            self.here = node
+            operands, origins = (node.args, node.kwargs), viewed(node)
+            node.args, node.kwargs = map_arg(operands, self._read)  # type: ignore[misc]
+            if _is_mutable(node):
+                self._mutate(node, *operands)
+                mutable.append(node)
+            elif len(origins) == 1:
+                self._note_view(node, origins[0])
+            elif origins:
+                bases = [
+                    self._root(self.same.get(origin, origin)) for origin in origins
+                ]
+                for base in (node, *bases):
+                    self.joined[base] = node
+        for node in reversed(mutable):
+            self.captured.graph.erase_node(node)
+
+    def _note_view(self, view: torch.fx.Node, origin: torch.fx.Node) -> None:
+        self.base[view] = self.same.get(origin, origin)
+        self.seen[view] = self.writes.get(self._root(view), 0)
+
+    def _root(self, node: torch.fx.Node) -> torch.fx.Node:
+        while node in self.base:
+            node = self.base[node]
+        return node
+
+    def _read(self, node: torch.fx.Node) -> torch.fx.Node:
+        """What holds the value of `node` now."""
+        node = self.same.get(node, node)
+        if node in self.base and self.seen[node] != self.writes.get(
+            self._root(node), 0
+        ):
+            self.current[node] = self._viewed_anew(node)
+            self.seen[node] = self.writes[self._root(node)]
+        return self.current.get(node, node)
+
+    def _viewed_anew(self, view: torch.fx.Node) -> torch.fx.Node:
+        target = view.target
+        if target is aten.as_strided.default:
+            raise unsupported(view, "it views memory that is written to later")
+        if target in (aten.view.default, aten._unsafe_view.default):
+            target = aten.reshape.default  # the new base may have other strides
+        base = self._read(self.base[view])
+        return call(self.here, target, base, *view.args[1:], origin=view, **view.kwargs)
+
+    def _mutate(self, node: torch.fx.Node, args: Any, kwargs: Any) -> None:
+        assert isinstance(node.target, OpOverload)
+        if node.target in REVIEWING:
+            view = call(node, REVIEWING[node.target], *node.args, **node.kwargs)
+            self._note_view(view, args[0])
+            self.same[node] = view
+            return
+        parameters = (a.name for a in node.target._schema.arguments)
+        given = dict(zip(parameters, args, strict=False)) | kwargs
+        written_to = [
+            given[name] for name in mutated_names(node.target) if name in given
+        ]
+        if len(written_to) != 1 or not isinstance(written_to[0], torch.fx.Node):
+            raise unsupported(node, "it writes to several tensors")
+        target = self.same.get(written_to[0], written_to[0])
+        value = self._functional_call(node, target)
+        name_as(value, node)
+        self._write(target, value)
+        self.same[node] = target
+
+    def _functional_call(
+        self, node: torch.fx.Node, written_to: torch.fx.Node
+    ) -> torch.fx.Node:
+        """The functional form of an in-place call, in the dtype of what it writes to."""
+        assert isinstance(node.target, OpOverload)
+        if node.target is aten.copy_.default:
+            value = self._copied(node)
+        else:
+            found = functional_call(node.target, arguments(node))
+            if found is None:
+                raise unsupported(node, "it writes in place and has no functional form")
+            form, args, kwargs = found
+            result = node.meta["val"] if _keeps_dtype(node) else None
+            value = call(node, form, *args, result=result, **kwargs)
+        own, new = tensor_of(written_to), tensor_of(value)
+        assert own is not None
+        assert new is not None
+        if not same_shape(self.captured, own, new):
+            raise unsupported(node, "it changes the shape of what it writes to")
+        if new.dtype != own.dtype:
+            value = call(node, aten.to.dtype, value, own.dtype)
+        return value
+
+    def _copied(self, node: torch.fx.Node) -> torch.fx.Node:
+        """`copy_` of something of the same shape is that thing."""
+        x, source = node.args[:2]
+        own, value = tensor_of(x), tensor_of(source)
+        if (
+            own is not None
+            and value is not None
+            and same_shape(self.captured, own, value)
+        ):
+            assert isinstance(source, torch.fx.Node)
+            return source
+        return call(node, aten.copy.default, x, source)
+
+    def _write(self, node: torch.fx.Node, value: torch.fx.Node) -> None:
+        """`value` is now what `node` holds, and so what it views."""
+        root = self._root(node)
+        self._check_writable(root)
+        updates = {node: value}
+        while node in self.base:
+            base = self.base[node]
+            if isinstance(
+                base.meta["val"], list | tuple
+            ):  # node is one of several views
+                base = self.base[base]
+            new = written(self.here, node, self._read(base), value)
+            if new is None:
+                how = node.args[0].target if base is not self.base[node] else node.target  # type: ignore[union-attr]
+                raise unsupported(self.here, f"it writes through a view made by {how}")
+            node, value = base, new
+            updates[node] = value
+        self.writes[root] = self.writes.get(root, 0) + 1
+        self.current |= updates
+        self.seen |= dict.fromkeys(updates, self.writes[root])
+
+    def _check_writable(self, root: torch.fx.Node) -> None:
+        if root in self.joined:
+            raise unsupported(
+                self.here,
+                f"it writes to what {self.joined[root].target} views together",
+            )
+        if root.op == "placeholder":
+            key = self.captured.weights.get(root.name)
+            what = f"the input `{root.name}`" if key is None else f"`{key}`"
+            raise unsupported(
+                self.here,
+                f"forward writes to {what}, which the generated module leaves as it is: "
+                "write to a copy (`.clone()`)",
+            )

@@ -1,0 +1,103 @@
+"""Running a model on fake tensors: nothing is computed and no memory is used."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
+from warnings import catch_warnings, simplefilter
+
+import torch
+from torch import nn
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map_only
+
+from torch2mlx.errors import InputError
+from torch2mlx.source.user_code import blame
+
+# What a model with real values may well do
+_NO_VALUES = (
+    fake_tensor.DataDependentOutputException,
+    fake_tensor.DynamicOutputShapeException,
+    fake_tensor.UnsupportedFakeTensorException,
+    fake_tensor.UnsupportedOperatorException,
+)
+
+
+def check_inputs(
+    model: nn.Module, args: Any, kwargs: Mapping[str, Any], description: str
+) -> None:
+    """Check that `model` runs on the inputs that the user gives.
+
+    Args:
+        model: In evaluation mode.
+        args: Positional arguments of `forward`.
+        kwargs: Keyword arguments.
+        description: What they are, for the message.
+
+    Raises:
+        InputError: It does not; one line says where.
+    """
+    mode = fake_mode()
+    device = device_of(model)
+    fake_args, fake_kwargs = tree_map_only(
+        torch.Tensor,
+        lambda tensor: mode.from_tensor(tensor.to(device)),
+        (args, dict(kwargs)),
+    )
+    error = dry_run(model, fake_args, fake_kwargs, mode)
+    if error is not None and not isinstance(error, _NO_VALUES):
+        raise InputError(f"--input: with {description} forward() fails: {blame(error)}")
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the inputs of `model` must be: on the meta device if its weights have no values."""
+    tensors = (*model.parameters(), *model.buffers())
+    is_meta = any(tensor.device.type == "meta" for tensor in tensors)
+    return torch.device("meta" if is_meta else "cpu")
+
+
+def fake_mode() -> FakeTensorMode:
+    """The mode in which fake tensors for `dry_run` are made."""
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def dry_run(
+    model: nn.Module, args: Any, kwargs: Mapping[str, Any], mode: FakeTensorMode
+) -> Exception | None:
+    """What `model` raises when it is called with fake tensors of `mode`, if anything."""
+    try:
+        with mode, torch.no_grad(), silent():
+            model(*args, **kwargs)
+    except Exception as error:
+        return error
+    return None
+
+
+@contextmanager
+def silent() -> Generator[None, None, None]:
+    """Drops what is printed, warned and logged: a guess that fails is no news."""
+    nowhere = io.StringIO()
+    with (
+        unlogged(),
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+        catch_warnings(),
+    ):
+        simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def unlogged() -> Generator[None, None, None]:
+    """Keeps torch from logging every operator that fails on fake tensors, with its traceback."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before

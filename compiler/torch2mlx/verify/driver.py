@@ -1,0 +1,179 @@
+"""The verification: every set of inputs through both models, the culprit of the first failure."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import mlx.nn
+import torch
+from torch.utils._pytree import tree_leaves
+
+from torch2mlx.errors import InputError
+from torch2mlx.verify.cases import Inputs, example, further
+from torch2mlx.verify.compare import compare_outputs, tolerance_for
+from torch2mlx.verify.culprit import find_culprit
+from torch2mlx.verify.perturb import constant_arrays, perturbed
+from torch2mlx.verify.result import Case, Culprit, OutputError, Verification
+from torch2mlx.verify.sides import evaluating, run_mlx, run_torch
+
+if TYPE_CHECKING:
+    from torch2mlx.api import Program
+
+PERTURBED = "noise on constant parameters"
+
+
+def verify(
+    program: Program, *, absolute: float = 1e-4, relative: float = 1e-3, seed: int = 0
+) -> Verification:
+    """Compare the generated model with the PyTorch model that it was compiled from.
+
+    Both run on the example inputs, on another batch size, on other values of all sizes that may vary,
+    with padded masks, and, where parameters are constant, with noise on them. The PyTorch model is
+    unchanged afterwards.
+
+    Args:
+        program: The compiled model.
+        absolute: Largest difference that is allowed beside zeros.
+        relative: Largest difference that is allowed, relative to the largest value of an output.
+            Models that compute in float16 or bfloat16 get at least 8 eps of that dtype.
+        seed: Of the random inputs.
+
+    Raises:
+        InputError: The PyTorch model has no values, or fails on its own example inputs.
+    """
+    run = _Run(program, absolute, relative)
+    with evaluating(program.model):
+        run.compare([example(program.captured)], must_run=True)
+        for choice in further(program.captured, seed):
+            run.compare(choice)
+        constant = constant_arrays(program.model, program.captured)
+        if constant:
+            with perturbed(constant, seed):
+                run.reload()
+                run.compare([example(program.captured, PERTURBED)])
+    return Verification(run.cases, run.culprit, [*run.notes, *_notes(run.cases)])
+
+
+class _Run:
+    """The comparisons so far."""
+
+    def __init__(self, program: Program, absolute: float, relative: float):
+        self.program = program
+        self.tolerance = tolerance_for(program.captured, absolute, relative)
+        self.perms = [
+            node.meta.get("perm") if isinstance(node, torch.fx.Node) else None
+            for node in program.outlined.model.outputs
+        ]
+        self.cases: list[Case] = []
+        self.culprit: Culprit | None = None
+        self.notes: list[str] = []
+        self.module: mlx.nn.Module | None
+        self.failure = ""
+        self.reload()
+
+    def reload(self) -> None:
+        """Load the generated module with the weights that the PyTorch model has now."""
+        self.module = None
+        try:
+            self.module = self.program.load()
+        except InputError:
+            raise
+        except Exception as error:
+            self.failure = f"it does not load: {_message(error)}"
+
+    def compare(self, choice: Iterable[Inputs], must_run: bool = False) -> None:
+        """Add the case of the first inputs that PyTorch accepts."""
+        refused: list[tuple[str, Exception]] = []
+        for inputs in choice:
+            try:
+                want = self._torch(inputs, 0)
+            except Exception as error:
+                refused.append((inputs.name, error))
+                continue
+            self._add(inputs, want)
+            return
+        name, error = refused[0]
+        if must_run:
+            text = f"the PyTorch model fails on its {name}: {_message(error)}"
+            raise InputError(text) from error
+        self.notes.append(
+            f"not compared, PyTorch itself fails: {name}: {_message(error)}"
+        )
+
+    def _torch(self, inputs: Inputs, seed: int) -> Any:
+        return run_torch(
+            self.program.model, self.program.captured, inputs.tensors, seed
+        )
+
+    def _add(self, inputs: Inputs, want: Any) -> None:
+        if self.module is None:
+            self.cases.append(Case(inputs.name, error=self.failure))
+            return
+        try:
+            got = run_mlx(self.module, self.program, inputs.tensors)
+        except Exception as error:
+            case = Case(inputs.name, error=_message(error))
+        else:
+            outputs = compare_outputs(want, got, self.perms, self.tolerance)
+            case = Case(inputs.name, outputs)
+            if not case.ok:
+                case = Case(inputs.name, self._without_random(inputs, want, outputs))
+        self.cases.append(case)
+        if not case.ok and self.culprit is None:
+            try:
+                self.culprit = find_culprit(self.program, inputs, self.tolerance)
+            except Exception as error:  # the cases say enough without it
+                self.notes.append(
+                    f"the search for the culprit fails: {_message(error)}"
+                )
+
+    def _without_random(
+        self, inputs: Inputs, want: Any, outputs: list[OutputError]
+    ) -> list[OutputError]:
+        """Accept the values of outputs that PyTorch itself does not give twice."""
+        first, second = tree_leaves(want), tree_leaves(self._torch(inputs, 1))
+        if len(first) != len(outputs) or len(second) != len(outputs):
+            return outputs
+        found: list[OutputError] = []
+        for output, one, other in zip(outputs, first, second, strict=True):
+            differs = isinstance(one, torch.Tensor) and not torch.equal(one, other)
+            if not output.ok and differs and math.isfinite(output.max_error):
+                note = (
+                    f"{output.label} is random in PyTorch: its values are not compared"
+                )
+                if note not in self.notes:
+                    self.notes.append(note)
+                output = replace(output, ok=True, why="is random")
+            found.append(output)
+        return found
+
+
+def _message(error: BaseException) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _notes(cases: list[Case]) -> list[str]:
+    notes: list[str] = []
+    if mx.default_device() == mx.gpu and os.environ.get("MLX_ENABLE_TF32") != "0":
+        notes.append(
+            "MLX multiplies float32 matrices with reduced precision on this GPU: "
+            "set MLX_ENABLE_TF32=0 before MLX is imported"
+        )
+    constant: dict[str, list[bool]] = {}
+    for case in cases:
+        for output in case.outputs:
+            constant.setdefault(output.label, []).append(output.constant)
+    for label, flags in constant.items():
+        if all(flags):
+            notes.append(f"{label} is constant in every case: agreement proves little")
+        elif flags[0] and cases[-1].name == PERTURBED:
+            notes.append(
+                f"{label} is constant on the example inputs, but not in: {PERTURBED}"
+            )
+    return notes

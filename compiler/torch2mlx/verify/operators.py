@@ -1,0 +1,151 @@
+"""Find the first operator whose MLX form gives something else, without the emitted code.
+
+The captured graph runs on PyTorch, the lowered graph on MLX; every lowered value knows the captured one
+that it stands for. What agrees here and not in the generated model is a fault of the later stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import torch
+import torch.fx
+from torch.utils._pytree import tree_leaves
+
+from torch2mlx.capture import Captured
+from torch2mlx.capture.provenance import module_calls, source_line
+from torch2mlx.lower.interpret import MLXInterpreter
+from torch2mlx.verify.compare import Tolerance, deviation
+from torch2mlx.verify.result import Operator
+from torch2mlx.verify.sides import mlx_inputs, to_mlx
+
+if TYPE_CHECKING:
+    from torch2mlx.api import Program
+
+IN_PASSES = (
+    "the captured graph, run by PyTorch, differs already: a pass changed its meaning"
+)
+IN_LOWERING = "the lowered graph differs: the operator below has a wrong MLX form"
+IN_GRAPH = (
+    "the lowered graph differs, but in none of the operators that can be compared"
+)
+IN_EMISSION = "the lowered graph agrees: the emitted code or its weights differ"
+
+
+class _TorchRecorder(torch.fx.Interpreter):
+    def __init__(self, captured: Captured):
+        super().__init__(torch.nn.Module(), graph=captured.graph)
+        self.values: dict[torch.fx.Node, Any] = {}
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        self.values[n] = super().run_node(n)
+        return self.values[n]
+
+
+class _MLXRecorder(MLXInterpreter):
+    def __init__(self, program: Program):
+        weights = program.outlined.weights.values()
+        sources = {source for weight in weights for source in weight.sources}
+        tensors = program.captured.tensors
+        super().__init__(
+            program.lowered, {key: to_mlx(tensors[key]) for key in sources}
+        )
+        self.values: dict[torch.fx.Node, Any] = {}
+        self.running: torch.fx.Node | None = None
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        self.running = n
+        self.values[n] = super().run_node(n)
+        return self.values[n]
+
+
+def first_wrong_operator(
+    program: Program, tensors: Sequence[torch.Tensor], want: Any, tolerance: Tolerance
+) -> tuple[str, Operator | None]:
+    """Which stage makes the difference, and the operator if it is lowering.
+
+    Args:
+        program: The compiled model.
+        tensors: The inputs.
+        want: What the PyTorch model returns for them.
+        tolerance: How far values may be apart.
+    """
+    captured = program.captured
+    expected = _only(want, torch.Tensor)
+    torch_side = _TorchRecorder(captured)
+    try:
+        outputs = torch_side.run(*_torch_inputs(captured, tensors))
+    except Exception as error:
+        return f"the captured graph, run by PyTorch, fails: {_first_line(error)}", None
+    if not _agree(
+        expected, [to_mlx(t) for t in _only(outputs, torch.Tensor)], tolerance
+    ):
+        return IN_PASSES, None
+    mlx_side = _MLXRecorder(program)
+    try:
+        results = mlx_side.run(*mlx_inputs(program, tensors))
+        mx.eval(results)
+    except Exception as error:
+        why = f"the lowered graph fails: {_first_line(error)}"
+        return why, _operator(mlx_side.running, float("inf"))
+    wrong = _first_difference(torch_side.values, mlx_side.values, tolerance)
+    if wrong is not None:
+        return IN_LOWERING, wrong
+    agrees = _agree(expected, _only(results, mx.array), tolerance)
+    return (IN_EMISSION if agrees else IN_GRAPH), None
+
+
+def _first_difference(
+    want: dict[torch.fx.Node, Any],
+    got: dict[torch.fx.Node, Any],
+    tolerance: Tolerance,
+) -> Operator | None:
+    for node, value in got.items():
+        origin = node.meta.get("origin") if "val" in node.meta else None
+        if node.op not in ("call_function", "call_module") or origin is None:
+            continue
+        original = want.get(origin)
+        if isinstance(original, torch.Tensor) and isinstance(value, mx.array):
+            error = deviation([original], [value], tolerance)
+            if error is not None:
+                return _operator(node, error)
+    return None
+
+
+def _torch_inputs(
+    captured: Captured, tensors: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
+    given = {item.name: t for item, t in zip(captured.inputs, tensors, strict=True)}
+    given |= {name: captured.tensors[key] for name, key in captured.weights.items()}
+    return [
+        given[node.name].detach()
+        for node in captured.graph.nodes
+        if node.op == "placeholder"
+    ]
+
+
+def _only(values: Any, kind: type) -> list[Any]:
+    return [value for value in tree_leaves(values) if isinstance(value, kind)]
+
+
+def _agree(want: list[torch.Tensor], got: list[mx.array], tolerance: Tolerance) -> bool:
+    """Whether both are as many arrays and agree one by one."""
+    if len(want) != len(got):
+        return False
+    pairs = zip(want, got, strict=True)
+    return all(deviation([w], [g], tolerance) is None for w, g in pairs)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _operator(node: torch.fx.Node | None, error: float) -> Operator | None:
+    origin = node.meta.get("origin") if node is not None else None
+    if origin is None:
+        return None
+    calls = module_calls(origin)
+    where = str(calls[-1]) if calls else "the model"
+    return Operator(str(origin.target), where, source_line(origin), error)

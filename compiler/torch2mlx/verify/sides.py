@@ -1,0 +1,123 @@
+"""The two sides of a comparison: call the PyTorch model and the generated one on the same tensors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import mlx.nn
+import torch
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from torch2mlx.capture import Captured
+from torch2mlx.emit.interface import interface
+from torch2mlx.weights.from_torch import as_array
+
+if TYPE_CHECKING:
+    from torch2mlx.api import Program
+
+
+@contextlib.contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the model and PyTorch's random state are as before afterwards.
+
+    The fast path of `nn.TransformerEncoder` is off: it returns zeros at padded positions, which the
+    model's own code does not.
+    """
+    training = [module for module in model.modules() if module.training]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        with contextlib.suppress(
+            NotImplementedError
+        ):  # an exported program has no modes
+            model.eval()
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for module in training:
+            module.training = True
+        for module, name, buffer, before in buffers:
+            module._buffers[name] = buffer
+            if not torch.equal(buffer, before):
+                buffer.data.copy_(before)
+
+
+def run_torch(
+    model: torch.nn.Module,
+    captured: Captured,
+    tensors: Sequence[torch.Tensor],
+    seed: int = 0,
+) -> Any:
+    """What PyTorch returns when the example arguments have `tensors` in place of theirs."""
+    leaves, spec = tree_flatten(captured.example)
+    fresh = (tensor.detach().clone() for tensor in tensors)
+    leaves = [
+        next(fresh) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves
+    ]
+    args, kwargs = tree_unflatten(leaves, spec)
+    torch.manual_seed(seed)
+    return model(*args, **kwargs)
+
+
+def run_mlx(
+    module: mlx.nn.Module, program: Program, tensors: Sequence[torch.Tensor]
+) -> Any:
+    """What the generated module returns for the same tensors, computed."""
+    result = module(*mlx_arguments(program, tensors))
+    mx.eval(result)
+    return result
+
+
+def mlx_arguments(program: Program, tensors: Sequence[torch.Tensor]) -> list[Any]:
+    """The arguments of the generated `__call__`, nested as it reads them."""
+    model = program.outlined.model
+    items = {item.name: item for item in program.captured.inputs}
+    face = interface(model, program.captured)
+    arguments: dict[str, Any] = dict.fromkeys(face.parameters)
+    arrays = mlx_inputs(program, tensors)
+    for name, node, array in zip(face.names, model.inputs, arrays, strict=True):
+        arguments[name] = _put(arguments[name], items[str(node.target)].path, array)
+    return [_with_lists(value) for value in arguments.values()]
+
+
+def mlx_inputs(program: Program, tensors: Sequence[torch.Tensor]) -> list[mx.array]:
+    """The inputs of the lowered graph in its order, stored as it wants them."""
+    given = {i.name: t for i, t in zip(program.captured.inputs, tensors, strict=True)}
+    arrays = []
+    for node in program.outlined.model.inputs:
+        tensor, perm = given[str(node.target)], node.meta.get("perm")
+        arrays.append(to_mlx(tensor.permute(perm) if perm else tensor))
+    return arrays
+
+
+def to_mlx(tensor: torch.Tensor) -> mx.array:
+    """A tensor as an MLX array of the same dtype; float64 as float32."""
+    array = mx.array(as_array("input", tensor))
+    return array.view(mx.bfloat16) if tensor.dtype == torch.bfloat16 else array
+
+
+def _put(container: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    container = {} if container is None else container
+    container[path[0]] = _put(container.get(path[0]), path[1:], value)
+    return container
+
+
+def _with_lists(value: Any) -> Any:
+    """Dicts whose keys are 0, 1, 2, ... as lists."""
+    if not isinstance(value, dict):
+        return value
+    items = {key: _with_lists(item) for key, item in value.items()}
+    return list(items.values()) if list(items) == list(range(len(items))) else items

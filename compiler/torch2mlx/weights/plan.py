@@ -1,0 +1,271 @@
+"""The weight plan: for every array of the generated module, which source arrays it is made of and how.
+
+    key         sources              merge   steps
+    conv.weight ("conv.weight",)     None    (("transpose", (0, 2, 3, 1)),)
+    lstm.bias   ("b_ih", "b_hh")     "sum"   ()
+
+The plan is data: sources are merged first, then the steps are taken in order.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torch2mlx.errors import InputError
+from torch2mlx.weights.safetensors import DTYPES
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+# ("transpose", perm), ("reshape", shape) or ("slice", axis, start, stop)
+Step = tuple[Any, ...]
+
+SUMMABLE = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class WeightEntry:
+    """How one array of the generated module is made.
+
+    Attributes:
+        key: Parameter path in the generated module.
+        sources: Keys of the source checkpoint: one, or those that `merge` combines.
+        dtype: Safetensors name of the dtype of the sources and the result, e.g. `BF16`.
+        shapes: Shape of each source.
+        steps: Done to the (merged) array in order: `("transpose", perm)`,
+            `("reshape", shape)` or `("slice", axis, start, stop)`.
+        merge: None, `"sum"`, `"concat"` or `"stack"`.
+        axis: The axis of `"concat"` and `"stack"`.
+
+    Raises:
+        ValueError: The sources, the merge and the steps do not fit each other.
+    """
+
+    key: str
+    sources: tuple[str, ...]
+    dtype: str
+    shapes: tuple[Shape, ...]
+    steps: tuple[Step, ...] = ()
+    merge: str | None = None
+    axis: int = 0
+
+    def __post_init__(self) -> None:
+        try:
+            _ = self.out_shape
+        except ValueError as error:
+            raise ValueError(f"weight {self.key!r}: {error}") from None
+
+    @cached_property
+    def out_shape(self) -> Shape:
+        """The shape of the result."""
+        shape = _merged_shape(self)
+        for step in self.steps:
+            shape = _stepped_shape(step, shape)
+        return shape
+
+
+@dataclass(frozen=True)
+class WeightPlan:
+    """What becomes of every array of the source checkpoint.
+
+    Attributes:
+        entries: The arrays of the generated module, in the order of the file.
+        unused: Source keys that nothing needs, each with the reason.
+        aliases: Source keys that are tied to another one, each with the key that holds the array.
+
+    Raises:
+        ValueError: A key occurs twice, an alias leads nowhere, or a used source is listed as unused or as an alias.
+    """
+
+    entries: tuple[WeightEntry, ...]
+    unused: Mapping[str, str] = field(default_factory=dict[str, str])
+    aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        if len(self._by_key) < len(self.entries):
+            keys = [entry.key for entry in self.entries]
+            twice = sorted({key for key in keys if keys.count(key) > 1})
+            raise ValueError(f"keys occur twice in the weight plan: {twice}")
+        used = {source for entry in self.entries for source in entry.sources}
+        if lost := sorted(set(self.aliases.values()) - self._by_key.keys()):
+            raise ValueError(f"aliases of keys that are not in the plan: {lost}")
+        if both := sorted((used | self.aliases.keys()) & self.unused.keys()):
+            raise ValueError(f"both used and listed as unused: {both}")
+        if both := sorted(used & self.aliases.keys()):
+            raise ValueError(f"both used and listed as aliases: {both}")
+
+    @cached_property
+    def _by_key(self) -> dict[str, WeightEntry]:
+        return {entry.key: entry for entry in self.entries}
+
+    def __getitem__(self, key: str) -> WeightEntry:
+        return self._by_key[key]
+
+    def tensors(self) -> list[tuple[str, str, Shape]]:
+        """Key, dtype and shape of every array, as `safetensors.write` takes them."""
+        return [(entry.key, entry.dtype, entry.out_shape) for entry in self.entries]
+
+    def to_json(self) -> str:
+        """The plan as JSON, one line per entry; the same plan gives the same text."""
+        entries = ",\n".join(json.dumps(asdict(entry)) for entry in self.entries)
+        unused, aliases = json.dumps(dict(self.unused)), json.dumps(dict(self.aliases))
+        head = f'{{"unused": {unused},\n"aliases": {aliases},\n'
+        return f'{head}"entries": [\n{entries}\n]}}\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> WeightPlan:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InputError: `text` is not a valid plan.
+        """
+        try:
+            data = json.loads(text)
+            entries = tuple(WeightEntry(**_tuples(item)) for item in data["entries"])
+            return cls(entries, data["unused"], data["aliases"])
+        except KeyError as error:
+            raise InputError(f"not a weight plan: no {error}") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(f"not a weight plan: {error}") from error
+
+
+def apply(entry: WeightEntry, arrays: Mapping[str, Array]) -> Array:
+    """Makes one array of the generated module.
+
+    Args:
+        entry: How to make it.
+        arrays: The source checkpoint; dtypes that numpy lacks are carried as in `DTYPES`.
+
+    Returns:
+        The array, of shape `entry.out_shape`: a view of the source where that is possible, contiguous or not.
+
+    Raises:
+        InputError: A source is missing, or has not the dtype or the shape of the plan.
+    """
+    sources = [
+        _source(entry, arrays, key, shape)
+        for key, shape in zip(entry.sources, entry.shapes)
+    ]
+    array = _merge(entry, sources)
+    for step in entry.steps:
+        array = _take(step, array)
+    return array
+
+
+def _source(
+    entry: WeightEntry, arrays: Mapping[str, Array], key: str, shape: Shape
+) -> Array:
+    try:
+        array = arrays[key]
+    except KeyError:
+        text = f"weight {key!r} is missing, {entry.key!r} is made of it"
+        raise InputError(text) from None
+    carrier = DTYPES[entry.dtype]
+    if array.dtype != carrier or array.shape != shape:
+        found = f"{array.dtype} {array.shape}"
+        raise InputError(f"weight {key!r} is {found}, expected {carrier} {shape}")
+    return array
+
+
+def _merged_shape(entry: WeightEntry) -> Shape:
+    shapes, axis = entry.shapes, entry.axis
+    if entry.dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {entry.dtype!r}")
+    if not shapes or len(shapes) != len(entry.sources):
+        raise ValueError(f"{len(entry.sources)} sources, {len(shapes)} shapes")
+    first = shapes[0]
+    equal = all(shape == first for shape in shapes)
+    match entry.merge:
+        case None if len(shapes) == 1:
+            return first
+        case "sum" if equal and entry.dtype in SUMMABLE:
+            return first
+        case "stack" if equal and 0 <= axis <= len(first):
+            return (*first[:axis], len(shapes), *first[axis:])
+        case "concat" if 0 <= axis < len(first):
+            # All alike but along the axis
+            if len({(*shape[:axis], 0, *shape[axis + 1 :]) for shape in shapes}) == 1:
+                length = sum(shape[axis] for shape in shapes)
+                return (*first[:axis], length, *first[axis + 1 :])
+        case _:
+            pass
+    raise ValueError(f"cannot merge {entry.dtype} {shapes} by {entry.merge}({axis=})")
+
+
+def _stepped_shape(step: Step, shape: Shape) -> Shape:
+    match step:
+        case ("transpose", perm) if sorted(perm) == list(range(len(shape))):
+            return tuple(shape[i] for i in cast(Shape, perm))
+        case ("reshape", new) if min(new, default=1) >= 0 and (
+            math.prod(new) == math.prod(shape)
+        ):
+            return new
+        case ("slice", axis, start, stop) if 0 <= axis < len(shape) and (
+            0 <= start <= stop <= shape[axis]
+        ):
+            return (*shape[:axis], stop - start, *shape[axis + 1 :])
+        case _:
+            raise ValueError(f"step {step} does not fit the shape {shape}")
+
+
+def _take(step: Step, array: Array) -> Array:
+    match step:
+        case ("transpose", perm):
+            return array.transpose(perm)
+        case ("reshape", shape):
+            return array.reshape(shape)
+        case (_, axis, start, stop):
+            return array[(slice(None),) * axis + (slice(start, stop),)]
+        case _:
+            raise AssertionError(step)
+
+
+def _merge(entry: WeightEntry, arrays: list[Array]) -> Array:
+    match entry.merge:
+        case "sum":
+            return _sum(arrays, entry.dtype)
+        case "concat":
+            return np.concatenate(arrays, axis=entry.axis)
+        case "stack":
+            return np.stack(arrays, axis=entry.axis)
+        case _:
+            return arrays[0]
+
+
+def _sum(arrays: list[Array], dtype: str) -> Array:
+    # Half precision is added in float32 and rounded once
+    wide = np.float64 if dtype == "F64" else np.float32
+    decode = _from_bf16 if dtype == "BF16" else np.asarray
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = decode(arrays[0]).astype(wide)
+        for array in arrays[1:]:
+            total += decode(array)
+        return _to_bf16(total) if dtype == "BF16" else total.astype(DTYPES[dtype])
+
+
+def _from_bf16(raw: Array) -> Array:
+    return (raw.astype(np.uint32) << 16).view(np.float32)
+
+
+def _to_bf16(array: Array) -> Array:
+    # Ties to even. A NaN that sums of bfloat16 give ends in 16 zeros: it stays one
+    bits = array.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(DTYPES["BF16"])
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        fields = cast(dict[str, Any], value)
+        return {key: _tuples(item) for key, item in fields.items()}
+    return (
+        tuple(map(_tuples, cast(list[Any], value)))
+        if isinstance(value, list)
+        else value
+    )

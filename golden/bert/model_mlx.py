@@ -1,0 +1,179 @@
+"""BertModel in MLX, compiled from `transformers.models.bert.modeling_bert.BertModel`.
+
+Inputs
+    input_ids: int64 [B, T]
+    attention_mask: int64 [B, T]
+Outputs
+    last_hidden_state: float32 [B, T, 32]
+    pooler_output: float32 [B, 32]
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+
+
+def masked_attention(
+    q: mx.array, k: mx.array, v: mx.array, mask: mx.array, scale: float
+) -> mx.array:
+    """Attention [B, H, L, D] under a boolean mask; 0 where a query may attend to nothing."""
+    y = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+    return mx.where(mx.any(mask, axis=-1, keepdims=True), y, mx.zeros((), y.dtype))
+
+
+class BertEmbeddings(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(99, 32)
+        self.token_type_embeddings = nn.Embedding(2, 32)
+        self.position_embeddings = nn.Embedding(512, 32)
+        self.LayerNorm = nn.LayerNorm(32, eps=1e-12)
+        self.dropout = nn.Dropout(0.1)
+
+    def __call__(self, input_ids: mx.array) -> mx.array:
+        B, T = input_ids.shape
+        token_type_ids = mx.zeros((B, T), dtype=mx.int64)
+        token_type_embeddings = self.token_type_embeddings(token_type_ids)
+        embeddings = self.word_embeddings(input_ids) + token_type_embeddings
+        embeddings = embeddings + self.position_embeddings(mx.arange(T)[None])
+        return self.dropout(self.LayerNorm(embeddings))
+
+
+class BertSelfAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.query = nn.Linear(32, 32)
+        self.key = nn.Linear(32, 32)
+        self.value = nn.Linear(32, 32)
+
+    def __call__(self, hidden_states: mx.array, attention_mask: mx.array) -> mx.array:
+        B, T, _ = hidden_states.shape
+        query_layer = self.query(hidden_states).reshape(B, T, -1, 8).swapaxes(1, 2)
+        key_layer = self.key(hidden_states).reshape(B, T, -1, 8).swapaxes(1, 2)
+        value_layer = self.value(hidden_states).reshape(B, T, -1, 8).swapaxes(1, 2)
+        attn_output = masked_attention(
+            query_layer, key_layer, value_layer, attention_mask, 8**-0.5
+        )
+        return attn_output.swapaxes(1, 2).reshape(B, T, -1)
+
+
+class BertSelfOutput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(32, 32)
+        self.dropout = nn.Dropout(0.1)
+        self.LayerNorm = nn.LayerNorm(32, eps=1e-12)
+
+    def __call__(self, hidden_states: mx.array, input_tensor: mx.array) -> mx.array:
+        return self.LayerNorm(self.dropout(self.dense(hidden_states)) + input_tensor)
+
+
+class BertAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.self = BertSelfAttention()
+        self.output = BertSelfOutput()
+
+    def __call__(self, hidden_states: mx.array, attention_mask: mx.array) -> mx.array:
+        return self.output(self.self(hidden_states, attention_mask), hidden_states)
+
+
+class BertIntermediate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(32, 37)
+
+    def __call__(self, hidden_states: mx.array) -> mx.array:
+        return nn.gelu(self.dense(hidden_states))
+
+
+class BertOutput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(37, 32)
+        self.dropout = nn.Dropout(0.1)
+        self.LayerNorm = nn.LayerNorm(32, eps=1e-12)
+
+    def __call__(self, hidden_states: mx.array, input_tensor: mx.array) -> mx.array:
+        return self.LayerNorm(self.dropout(self.dense(hidden_states)) + input_tensor)
+
+
+class BertLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = BertAttention()
+        self.intermediate = BertIntermediate()
+        self.output = BertOutput()
+
+    def __call__(self, hidden_states: mx.array, attention_mask: mx.array) -> mx.array:
+        self_attention_output = self.attention(hidden_states, attention_mask)
+        layer_output = self.intermediate(self_attention_output)
+        return self.output(layer_output, self_attention_output)
+
+
+class BertEncoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = [BertLayer() for _ in range(2)]
+
+    def __call__(self, hidden_states: mx.array, attention_mask: mx.array) -> mx.array:
+        for layer in self.layer:
+            hidden_states = layer(hidden_states, attention_mask)
+        return hidden_states
+
+
+class BertPooler(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(32, 32)
+
+    def __call__(self, hidden_states: mx.array) -> mx.array:
+        return mx.tanh(self.dense(hidden_states[:, 0]))
+
+
+class BertModel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embeddings = BertEmbeddings()
+        self.encoder = BertEncoder()
+        self.pooler = BertPooler()
+
+    def __call__(
+        self, input_ids: mx.array, attention_mask: mx.array
+    ) -> dict[str, mx.array]:
+        if input_ids.shape[1] > 512:
+            raise ValueError(f"input_ids must have T <= 512, not {input_ids.shape[1]}")
+        attention_mask = attention_mask.astype(mx.bool_)[:, None, None]
+        encoder_outputs = self.encoder(self.embeddings(input_ids), attention_mask)
+        return {
+            "last_hidden_state": encoder_outputs,
+            "pooler_output": self.pooler(encoder_outputs),
+        }
+
+
+def load_model(
+    path: str | Path = Path(__file__).with_name("model.safetensors"),
+) -> BertModel:
+    """The model with its weights, in evaluation mode."""
+    model = BertModel()
+    model.load_weights(str(path), strict=True)
+    model.eval()
+    return model
+
+
+@dataclass
+class ModelArgs:
+    """What `mlx_lm` makes of config.json: the model has no options."""
+
+    @classmethod
+    def from_dict(cls, config: dict) -> "ModelArgs":
+        return cls()
+
+
+class Model(BertModel):
+    """The model as `mlx_lm.utils.load_model` constructs it."""
+
+    def __init__(self, args: ModelArgs):
+        super().__init__()

@@ -1,0 +1,41 @@
+"""Shared by all tests: a quiet, offline, single-threaded environment and the golden switch."""
+
+from __future__ import annotations
+
+import os
+
+# Read by mlx and transformers when they are imported, so set before anything imports them.
+os.environ["MLX_ENABLE_TF32"] = "0"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+from tests.support import declare_torchvision_ops
+
+torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        default=False,
+        help="rewrite the files under golden/ instead of comparing with them",
+    )
+
+
+@pytest.fixture(scope="session")
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether `--update-golden` was given."""
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def torchvision_models():
+    """The module `torchvision.models`, importable whatever the torch build."""
+    declare_torchvision_ops()
+    import torchvision.models
+
+    return torchvision.models

@@ -1,0 +1,72 @@
+"""Normalisation by computed weights and statistics, against PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.lowering import lowered, run_lowered
+from tests.ops.cases import case
+
+X = torch.randn(3, 6, 4, 5) + 1
+W, B = torch.rand(6) + 0.5, torch.randn(6)
+
+
+@pytest.mark.parametrize(
+    ("function", "args"),
+    [
+        case(
+            "batch, running",
+            lambda x, w, b: F.batch_norm(x, b, w, w, b, eps=0.1),
+            X,
+            W,
+            B,
+        ),
+        case("batch, no weights", lambda x, w, b: F.batch_norm(x, b, w), X, W, B),
+        case(
+            "batch of vectors",
+            lambda x, w, b: F.batch_norm(x[..., 0, 0], b, w, w, b),
+            X,
+            W,
+            B,
+        ),
+        case("layer", lambda x, w: F.layer_norm(x, (5,), w, w - 1), X, W[:5]),
+        case("layer, no weights", lambda x: F.layer_norm(x, (4, 5)), X),
+        case(
+            "layer, two axes",
+            lambda x, w: F.layer_norm(x, (4, 5), w, w - 1),
+            X,
+            torch.rand(4, 5),
+        ),
+        case("rms", lambda x, w: F.rms_norm(x, (5,), w, 0.1), X, W[:5]),
+        case("rms, small numbers", lambda x: F.rms_norm(x / 1000, (4, 5)), X),
+        case("group", lambda x, w, b: F.group_norm(x, 3, w, b, 0.1), X, W, B),
+        case("group of channels", lambda x: F.group_norm(x[..., 0, 0], 2), X),
+        case("instance", lambda x, w, b: F.instance_norm(x, weight=w, bias=b), X, W, B),
+        case(
+            "instance, running",
+            lambda x, w, b: F.instance_norm(x, b, w, w, b, use_input_stats=False),
+            X,
+            W,
+            B,
+        ),
+        case("normalize", lambda x: F.normalize(x, dim=1), X),
+        case("normalize by 1-norm", lambda x: F.normalize(x, 1, dim=-1), X),
+        case(
+            "weight norm",
+            lambda v, g: torch._weight_norm(v, g, 0),
+            X,
+            torch.rand(3, 1, 1, 1),
+        ),
+    ],
+)
+def test_norm(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    run_lowered(function, args, tolerance=2e-5)
+    assert not lowered(function, args).layers
+
+
+def test_local_response_norm() -> None:
+    run_lowered(lambda x: F.local_response_norm(x, 3), (X,))
