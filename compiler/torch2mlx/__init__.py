@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Unsupported,
         UnsupportedError,
     )
+    from torch2mlx.extend import register_layer, register_op
 
 __version__ = "0.1.0"
 
@@ -30,11 +31,15 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "compile",
+    "register_layer",
+    "register_op",
 ]
 
 _MODULES = {
     "compile": "torch2mlx.api",
     "Program": "torch2mlx.api",
+    "register_layer": "torch2mlx.extend",
+    "register_op": "torch2mlx.extend",
     "CaptureError": "torch2mlx.errors",
     "InputError": "torch2mlx.errors",
     "Torch2MLXError": "torch2mlx.errors",
@@ -43,7 +48,7 @@ _MODULES = {
 }
 
 # What the extra `compile` installs, by import name.
-_COMPILE_EXTRA = {"torch", "mlx", "jinja2", "black", "isort", "rich", "networkx"}
+_COMPILE_EXTRA = {"torch", "mlx", "jinja2", "black", "rich", "networkx"}
 
 
 def __getattr__(name: str) -> Any:

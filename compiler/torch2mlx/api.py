@@ -28,7 +28,7 @@ from torch2mlx.report import Report
 from torch2mlx.verify import Verification
 from torch2mlx.verify import verify as verify_program
 from torch2mlx.weights import folder, safetensors
-from torch2mlx.weights.from_torch import StateDict, make_plan
+from torch2mlx.weights.from_torch import COUNTER, StateDict, make_plan
 from torch2mlx.weights.plan import WeightPlan, apply
 
 STAGES = ("capture", "passes", "lower", "layout", "outline", "emit", "weights")
@@ -113,7 +113,7 @@ def _report(
         report.trainable += size if captured.trainable.issuperset(entry.sources) else 0
     report.inputs, report.outputs = face.inputs, face.outputs
     report.notes = list(captured.notes)
-    report.unused = sorted(plan.unused)
+    report.unused = [key for key, why in plan.unused.items() if why != COUNTER]
     return report
 
 

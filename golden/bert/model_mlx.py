@@ -18,7 +18,7 @@ import mlx.nn as nn
 def masked_attention(
     q: mx.array, k: mx.array, v: mx.array, mask: mx.array, scale: float
 ) -> mx.array:
-    """Attention [B, H, L, D] under a boolean mask; 0 where a query may attend to nothing."""
+    """Attention [B, H, L, D] with a boolean mask; 0 where it allows nothing."""
     y = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
     return mx.where(mx.any(mask, axis=-1, keepdims=True), y, mx.zeros((), y.dtype))
 

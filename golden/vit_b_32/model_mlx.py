@@ -1,4 +1,5 @@
-"""VisionTransformer in MLX, compiled from `torchvision.models.vision_transformer.VisionTransformer`.
+"""VisionTransformer in MLX,
+compiled from `torchvision.models.vision_transformer.VisionTransformer`.
 
 Input
     x: float32 [B, 224, 224, 3], channels last (PyTorch: [B, 3, 224, 224])

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+import torch2mlx
 from tests.program import check
+from torch2mlx.errors import UnsupportedError
 
 X = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
@@ -115,6 +117,52 @@ class AdoptedParameter(nn.Module):
         return self.child(x) + self.child.bonus
 
 
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x, scale: int, shift: bool):
+        y = torch.relu(self.fc(x)) * scale
+        return y + 1 if shift else y
+
+
+class CalledDifferently(nn.Module):
+    """One module whose calls do not do the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.scaled = Scaled()
+        self.other = Scaled()
+
+    def forward(self, x):
+        x = self.scaled(self.scaled(x, 2, False), 3, False)
+        return self.other(self.other(x, 2, False), 2, True)
+
+
+class ReachedInto(nn.Module):
+    """The parent also calls a submodule of its child."""
+
+    def __init__(self):
+        super().__init__()
+        self.child = Block(8, 16, gate=True)
+
+    def forward(self, x):
+        return self.child(x) + torch.tanh(self.child.gate(x))
+
+
+class Buffers(nn.Module):
+    """Arrays that PyTorch does not train."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.randn(8))
+        self.weight = nn.Parameter(torch.randn(8))
+
+    def forward(self, x):
+        return x * self.weight + self.table
+
+
 class Two(NamedTuple):
     first: torch.Tensor
     second: torch.Tensor
@@ -214,6 +262,9 @@ SINGLE_INPUT = {
     "strided": Strided(),
     "functional": Functional(),
     "swapped": Swapped(),
+    "called differently": CalledDifferently(),
+    "reached into": ReachedInto(),
+    "buffers": Buffers(),
     "nested": nn.Sequential(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), nn.Sequential(nn.Linear(8, 2))),
     "identity": nn.Sequential(nn.Identity(), nn.Linear(8, 8), nn.Identity(), nn.Linear(8, 8)),
 }
@@ -249,6 +300,36 @@ def test_parameter_paths_are_the_state_dict_keys() -> None:
         program = check(model, (X,))
         keys = {entry.key for entry in program.plan.entries}
         assert keys == set(model.state_dict())
+
+
+def test_buffers_do_not_train() -> None:
+    program = check(Buffers(), (X,))
+    assert set(program.load().trainable_parameters()) == {"weight"}
+    assert set(program.load().parameters()) == {"weight", "table"}
+
+
+def test_a_weight_in_two_layouts_is_refused() -> None:
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.conv(x).sum() + (self.conv.weight * x[:1, :, :3, :3]).sum()
+
+    with pytest.raises(UnsupportedError, match=r"`conv.weight` is also used by an operator"):
+        torch2mlx.compile(Twice(), (torch.randn(2, 3, 8, 8),))
+
+
+def test_helpers_bring_their_imports() -> None:
+    class Pooled(nn.Module):
+        def forward(self, x):
+            pooled = nn.functional.max_pool2d(x, 2, dilation=2, ceil_mode=True)
+            return nn.functional.interpolate(pooled, scale_factor=1.7, mode="bicubic")
+
+    source = check(Pooled(), (torch.randn(2, 3, 11, 9),), tolerance=1e-4).source
+    assert "\n\nimport math\nfrom dataclasses import dataclass\n" in source
+    assert "    float32 [B, H2, W2, C], channels last (PyTorch: [B, C, H2, W2])\n" in source
 
 
 def test_widths_are_constructor_parameters() -> None:

@@ -250,6 +250,17 @@ def test_pair_around_a_pointwise_operator() -> None:
     assert moves(captured) == ["permute"]
 
 
+def test_the_same_parts_twice() -> None:
+    def function(x: Any) -> Any:
+        first, _ = x.chunk(2, -1)
+        first = first.relu()
+        _, second = x.chunk(2, -1)
+        return torch.cat([first, second], -1)
+
+    captured = rearranged(function, (torch.randn(3, 4),), (torch.randn(5, 4),))
+    assert moves(captured) == ["chunk", "getitem", "getitem"]
+
+
 def test_the_shape_of_another_array() -> None:
     def function(x: Any, y: Any) -> Any:
         return x.view_as(y).transpose(0, 1), y.transpose(0, 1).contiguous().view(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -239,3 +240,10 @@ def test_shuffled_pixels() -> None:
         helpers.pixel_unshuffle(last(x), 2).transpose(0, 3, 1, 2),
         F.pixel_unshuffle(x, 2),
     )
+
+
+def test_lines_fit_the_generated_file() -> None:
+    """Helpers are copied as they stand, into files of 88 columns."""
+    folder = Path(helpers.__file__).parent
+    lines = [line for path in folder.glob("*.py") for line in path.read_text().splitlines()]
+    assert max(map(len, lines)) <= 88

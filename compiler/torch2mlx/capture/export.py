@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
-from torch2mlx.capture.provenance import recording_calls
+from torch2mlx.capture.provenance import classes_in, recording_calls
 from torch2mlx.errors import CaptureError, InputError
 from torch2mlx.ir.decision import Decision
 
@@ -277,14 +277,17 @@ def _captured(
     persistent = {k for k in tensors if k in program.state_dict} - set(
         signature.non_persistent_buffers
     )
+    modules, classes = dict(model.named_modules()), {p: type(m) for p, m in model.named_modules()}
+    if isinstance(model, torch.fx.GraphModule):  # from a file: its modules have lost their classes
+        modules, classes = {}, {"": type(model)} | classes_in(graph)
     return Captured(
         graph=graph,
-        model_class=f"{type(model).__module__}.{type(model).__qualname__}",
-        classes={path: type(module) for path, module in model.named_modules()},
-        modules=dict(model.named_modules()),
+        model_class=f"{classes[''].__module__}.{classes[''].__qualname__}",
+        classes=classes,
+        modules=modules,
         weights=weights,
         tensors=tensors,
-        aliases=_aliases(tensors),
+        aliases=_aliases(tensors, classes),
         trainable=set(signature.parameters),
         persistent=persistent,
         inputs=inputs,
@@ -298,11 +301,22 @@ def _captured(
     )
 
 
-def _aliases(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
-    """Tied weights: each later name of a tensor -> its first name."""
+def _aliases(
+    tensors: dict[str, torch.Tensor], classes: dict[str, type]
+) -> dict[str, str]:
+    """Tied weights: each other name of a tensor -> the name that keeps it.
+
+    That is the embedding's, where one shares it with a linear layer, else the first.
+    """
     first: dict[Any, str] = {}
     aliases: dict[str, str] = {}
-    for key, tensor in tensors.items():
+
+    def is_linear(key: str) -> bool:
+        owner = classes.get(key.rpartition(".")[0], torch.nn.Module)
+        return not issubclass(owner, torch.nn.Embedding)
+
+    for key in sorted(tensors, key=is_linear):
+        tensor = tensors[key]
         if tensor.device.type == "meta" or tensor.numel() == 0:
             identity: Any = id(tensor)
         else:

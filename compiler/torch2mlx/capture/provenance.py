@@ -13,6 +13,7 @@ import inspect
 import linecache
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,35 @@ def module_calls(node: torch.fx.Node) -> tuple[ModuleCall, ...]:
         name = cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
         calls.append(ModuleCall(path.partition("@")[0], int(call or 0), name))
     return tuple(calls)
+
+
+def classes_in(graph: torch.fx.Graph) -> dict[str, type]:
+    """Module path -> class, told by the calls in a graph; "" is the model.
+
+    A class that is not imported is stood in for by an empty one of its name. Modules that are never called
+    but hold others are lists or dicts of modules.
+    """
+    classes: dict[str, type] = {}
+    for node in graph.nodes:
+        for call in module_calls(node):
+            classes.setdefault(call.path, _class_named(call.cls))
+    for path in list(classes):
+        while path:
+            path, _, name = path.rpartition(".")
+            holder = torch.nn.ModuleList if name.isdigit() else torch.nn.ModuleDict
+            classes.setdefault(path, holder)
+    return classes
+
+
+def _class_named(qualified: str) -> type:
+    module, _, name = qualified.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) else _stand_in(module, name)
+
+
+@functools.cache
+def _stand_in(module: str, name: str) -> type:
+    return type(name, (torch.nn.Module,), {"__module__": module})
 
 
 def frames(node: torch.fx.Node) -> list[Frame]:

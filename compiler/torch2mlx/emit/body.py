@@ -173,6 +173,7 @@ class Body:
             naming.tuple_name(node, cls),
             *flowing,
             naming.argument_name(node),
+            naming.own_name(node),
         ]
 
     def _last_uses(self, kept: list[Statement]) -> dict[torch.fx.Node, int]:
@@ -393,8 +394,9 @@ class Body:
             return ast.Tuple([self._expression(v) for v in value])
         if isinstance(value, list):
             return ast.List([self._expression(v) for v in value])
-        if isinstance(value, slice):
-            return functions.index(value, self._expression)
+        if isinstance(value, slice):  # as an argument; between brackets it has colons
+            parts = [value.start, value.stop, *([] if value.step is None else [value.step])]
+            return syntax.call("slice", [self._expression(part) for part in parts])
         return syntax.literal(value)
 
     def _constant(self, value: Any) -> ast.expr:
@@ -408,7 +410,7 @@ class Body:
 def _input_names(node: torch.fx.Node) -> list[str]:
     if node.op == "get_attr":
         return [str(node.target).rpartition(".")[2]]
-    return [naming.argument_name(node)]
+    return [naming.argument_name(node), naming.own_name(node)]
 
 
 def _depth(node: ast.AST) -> int:

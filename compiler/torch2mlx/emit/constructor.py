@@ -42,7 +42,21 @@ def body(spec: ClassSpec, attributes: Attributes, stored: list[str]) -> list[ast
                 statements.append(_set(name, ast.List([])))
             statements.append(ast.If(writer.condition(*condition), [_set(name, value)], []))
         statements += writer.extras(name, place)
+    frozen = [attributes.attribute(root) for root in _buffers(attributes)]
+    if frozen:
+        keys, shallow = syntax.literal(frozen), ast.Constant(False)
+        freeze = syntax.call("self.freeze", recurse=shallow, keys=keys)
+        statements.append(ast.Expr(freeze))
     return statements
+
+
+def _buffers(attributes: Attributes) -> list[str]:
+    """Arrays that PyTorch does not train: MLX trains every array that is not frozen."""
+    return [
+        root
+        for root, place in attributes.root.children.items()
+        if place.construct is not None and not place.construct.trainable
+    ]
 
 
 def parameters(spec: ClassSpec) -> ast.arguments:

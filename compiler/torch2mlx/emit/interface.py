@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import collections
 import itertools
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +77,7 @@ def interface(model: Segment, captured: Captured) -> Interface:
         checks += _check_fixed(label, x, symbols.stored(node), node)
         checks += _check_bounds(label, x, symbols, node)
     structure = Structure(captured.out_spec)
+    annotation = structure.annotation(model.outputs)
     outputs = [
         f"{label}: {symbols.describe(value)}" if label else symbols.describe(value)
         for label, value in zip(structure.labels(), model.outputs, strict=True)
@@ -84,7 +87,7 @@ def interface(model: Segment, captured: Captured) -> Interface:
         list(parameters.values()),
         names,
         reads,
-        structure.annotation(),
+        annotation,
         lines,
         outputs,
         checks,
@@ -168,20 +171,24 @@ class Structure:
             return ast.Dict([ast.Constant(key) for key in keys], items)
         return ast.List(items) if spec.type is list else ast.Tuple(items)
 
-    def annotation(self) -> str:
-        """The type of the result."""
-        return self._annotation(self.spec)
+    def annotation(self, leaves: list[Any]) -> str:
+        """The type of the result, whose leaves are these operands."""
+        return self._annotation(self.spec, iter(leaves))
 
-    def _annotation(self, spec: TreeSpec) -> str:
+    def _annotation(self, spec: TreeSpec, leaves: Iterator[Any]) -> str:
         if spec.is_leaf():
-            return "mx.array"
-        kinds = [self._annotation(child) for child in spec.children()]
-        kind = kinds[0] if len(set(kinds)) == 1 else " | ".join(dict.fromkeys(kinds))
+            value = next(leaves)
+            constant = value is None or isinstance(value, bool | int | float | str)
+            return ("None" if value is None else type(value).__name__) if constant else "mx.array"
+        kinds = [self._annotation(child, leaves) for child in spec.children()]
+        union = " | ".join(dict.fromkeys(kinds)) or "mx.array"
         if _keys(spec) is not None:
-            return f"dict[str, {kind or 'mx.array'}]"
+            return f"dict[str, {union}]"
         if spec.type is list:
-            return f"list[{kind or 'mx.array'}]"
-        return f"tuple[{', '.join(kinds) or '()'}]" if len(set(kinds)) > 1 or len(kinds) < 3 else f"tuple[{kind}, ...]"
+            return f"list[{union}]"
+        if len(kinds) > 2 and len(set(kinds)) == 1:
+            return f"tuple[{union}, ...]"
+        return f"tuple[{', '.join(kinds) or '()'}]"
 
     def labels(self) -> list[str]:
         """For each leaf, the keys that lead to it; "" where the result is the array itself."""
@@ -230,6 +237,7 @@ class Symbols:
         free = itertools.chain(LETTERS, (f"N{i}" for i in itertools.count(1)))
         self._free = free
         self._checked: set[sympy.Symbol] = set()
+        self.derived: dict[sympy.Expr, str] = {}
         for _, node in inputs:
             self._name(node)
 
@@ -242,7 +250,7 @@ class Symbols:
             if not isinstance(expr, sympy.Symbol) or expr in self.letters:
                 continue
             used = set(self.letters.values())
-            if letter in used or letter in "CD":
+            if letter in used:
                 letter = next(c for c in self._free if c not in used)
             self.letters[expr] = letter
 
@@ -253,7 +261,7 @@ class Symbols:
         ):
             return str(value) if not isinstance(value, torch.fx.Node) else "array"
         tensor = value.meta["val"]
-        sizes = [self.size(s) for s in tensor.shape]
+        sizes = self._natural(value)
         dtype = str(tensor.dtype).removeprefix("torch.")
         perm = value.meta.get("perm")
         if not perm:
@@ -273,13 +281,22 @@ class Symbols:
 
     def stored(self, node: torch.fx.Node) -> list[str]:
         """The sizes of an array as it is stored, in letters."""
-        shape = node.meta["val"].shape
-        return [self.size(shape[a]) for a in node.meta.get("perm") or range(len(shape))]
+        sizes = self._natural(node)
+        return [sizes[axis] for axis in node.meta.get("perm") or range(len(sizes))]
 
-    def size(self, size: Any) -> str:
-        """One size in letters."""
+    def _natural(self, node: torch.fx.Node) -> list[str]:
+        """The sizes of an array as PyTorch has them, in letters."""
+        shape = node.meta["val"].shape
+        letters = dict(zip(node.meta.get("perm") or range(len(shape)), axis_names(node), strict=True))
+        return [self._size(size, letters[axis]) for axis, size in enumerate(shape)]
+
+    def _size(self, size: Any, letter: str) -> str:
+        """One size in letters; a long formula gets a letter of its own, such as H2."""
         expr = self.captured.expr(size)
-        text = {s: sympy.Symbol(n) for s, n in self.letters.items()}
-        if any(s not in text for s in expr.free_symbols):
-            return "?"
-        return str(expr.subs(text, simultaneous=True)).replace("**", "^")
+        names = {s: sympy.Symbol(n) for s, n in self.letters.items()}
+        text = str(expr.subs(names, simultaneous=True))
+        if expr.free_symbols <= self.letters.keys() and re.fullmatch(r"[\w +*-]{1,9}", text):
+            return text
+        taken = {*self.letters.values(), *self.derived.values()}
+        new = next(n for i in itertools.count(2) if (n := f"{letter}{i}") not in taken)
+        return self.derived.setdefault(expr, new)

@@ -20,6 +20,16 @@ from torch2mlx.emit.interface import Interface, Structure, interface
 from torch2mlx.outline import Outlined
 from torch2mlx.outline.classes import ClassSpec
 
+# What generated code may need of the standard library, in the order of its import lines
+IMPORTS = {
+    "itertools": "import itertools",
+    "math": "import math",
+    "Callable": "from collections.abc import Callable",
+    "dataclass": "from dataclasses import dataclass",
+    "Path": "from pathlib import Path",
+    "Any": "from typing import Any",
+}
+ALWAYS = {"dataclass", "Path"}
 MODE = black.Mode(line_length=88, target_versions={black.TargetVersion.PY311})
 
 
@@ -41,20 +51,23 @@ def emit(outlined: Outlined, captured: Captured, origin: str, title: str) -> str
         classes.append(source)
         targets += called
     helpers = helper_sources(targets)
-    code = "\n".join([*helpers, *classes])
+    used = _names_in("\n\n".join([*helpers, *classes]))
     template = _environment().get_template("model_mlx.py.jinja")
     source = template.render(
         title=title,
         origin=origin,
         inputs=face.inputs,
         outputs=face.outputs,
-        imports=[name for name in ("math",) if re.search(rf"\b{name}\.", code)],
+        imports=[line for name, line in IMPORTS.items() if name in used | ALWAYS],
         helpers=helpers,
         classes=classes,
         model=outlined.classes[-1].name,
-        uses_any="Any" in " ".join(face.annotations) or bool(re.search(r"\bAny\b", code)),
     )
     return black.format_str(source, mode=MODE)
+
+
+def _names_in(code: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
 
 
 def _class(

@@ -11,12 +11,12 @@ import mlx.core as mx
 import torch.fx
 from torch2mlx_templates.helpers import masked_attention
 
-from torch2mlx.capture.provenance import assigned_names, frames_in_class
+from torch2mlx.capture.provenance import assigned_names, frames, frames_in_class, is_torch
 from torch2mlx.outline.segments import argument_names
 
 # Names that generated functions read; a variable must not hide them
 TAKEN = frozenset(
-    "mx nn math self range super max min round int float str dict list tuple layer stage".split()
+    "mx nn math self range super max min round int float str dict list tuple slice layer stage".split()
 )
 
 MEANINGLESS = frozenset({"ret", "result", "input", "output"})
@@ -44,6 +44,14 @@ def author_name(
         if is_variable(name) and name not in MEANINGLESS:
             return name
     return ""
+
+
+def own_name(node: torch.fx.Node) -> str:
+    """The variable that the innermost of the author's statements that compute `node` assigns."""
+    origin = node.meta.get("origin")
+    own = [f for f in frames(origin) if not is_torch(f)] if origin is not None else []
+    names = assigned_names(own[-1]) if own else ()
+    return names[0] if len(names) == 1 and is_variable(names[0]) else ""
 
 
 def tuple_name(node: torch.fx.Node, cls: type | None) -> str:

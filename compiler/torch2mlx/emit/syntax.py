@@ -62,6 +62,9 @@ def literal(value: Any) -> ast.expr:
         return ast.UnaryOp(ast.USub(), ast.Constant(-value))
     if isinstance(value, complex) or value is None or isinstance(value, bool | int | str):
         return ast.Constant(value)
+    if isinstance(value, mlx.core.Device | mlx.core.DeviceType):
+        kind = value.type if isinstance(value, mlx.core.Device) else value
+        return name("mx.cpu" if kind == mlx.core.cpu else "mx.gpu")
     if value is Ellipsis:
         return ast.Constant(value)
     if isinstance(value, slice):

@@ -120,7 +120,7 @@ def _call(
     node: torch.fx.Node, x: torch.fx.Node, stored: IndexMap, source: Perm, target: Perm
 ) -> tuple[Any, tuple[Any, ...]] | None:
     """What is called on the stored array, and the arguments."""
-    args: tuple[Any, ...] = node.args
+    args: Any = node.args
     if node.target is mx.squeeze and len(args) > 1:
         axis = args[1]
         if isinstance(axis, int):

@@ -95,7 +95,9 @@ class _Lowering:
             )
         _tidy(self.result.graph)
         merge_indices(self.result.graph)
-        layers = (n.meta["layer"] for n in self.result.graph.nodes if n.op == "call_module")
+        layers = (
+            n.meta["layer"] for n in self.result.graph.nodes if n.op == "call_module"
+        )
         self.result.layers.update(layer.cls.__name__ for layer in layers)
         return self.result
 

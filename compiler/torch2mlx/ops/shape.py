@@ -31,8 +31,9 @@ def reshape(x: Any, shape: Any) -> Any:
     known = [s for s in (*sizes, *own) if isinstance(s, int)]
     if len(free) == 1 and -1 not in known and 0 not in known:
         sizes[free[0]] = -1
-    if -1 in sizes and 0 in known:
-        sizes[sizes.index(-1)] = _quotient(own, sizes)
+    inferred = [i for i, s in enumerate(sizes) if isinstance(s, int) and s == -1]
+    if inferred and 0 in known:
+        sizes[inferred[0]] = _quotient(own, sizes)
     return x.reshape(*sizes) if sizes else mx.reshape(x, ())
 
 

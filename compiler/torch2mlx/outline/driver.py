@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch.fx
 
 from torch2mlx.capture import Captured
+from torch2mlx.capture.provenance import module_calls, source_line
+from torch2mlx.errors import Unsupported, UnsupportedError
 from torch2mlx.ir.layer import Layer, Weight
 from torch2mlx.lower.driver import Lowered
 from torch2mlx.outline.classes import ClassSpec, build_classes
 from torch2mlx.outline.loops import roll
 from torch2mlx.outline.operands import Attr, Invoke, Segment, invokes, leaves, segments_below
+from torch2mlx.outline.printer import print_classes
 from torch2mlx.outline.scopes import (
     below,
     build_scopes,
     dissolve_containers,
     dissolve_foreign,
+    dissolve_reached,
     is_container,
     order,
 )
@@ -40,25 +45,62 @@ class Outlined:
     instances: Instances
     weights: dict[str, Weight]
 
+    def __str__(self) -> str:
+        return print_classes(self.classes)
+
 
 def outline(lowered: Lowered, captured: Captured) -> Outlined:
-    """Classes, loops and parameters for a lowered graph."""
-    graph = lowered.graph
+    """Classes, loops and parameters for a lowered graph.
+
+    Raises:
+        UnsupportedError: One weight is needed in two layouts.
+    """
+    weights = _weights(lowered.graph)
+    inlined: set[str] = set()
+    while True:
+        model = _segments(lowered.graph, captured, inlined)
+        instances = Instances()
+        classes = build_classes(model, captured.modules, instances)
+        conflicts = _conflicts(model, instances)
+        if not conflicts:
+            return Outlined(model, classes, instances, weights)
+        inlined |= conflicts
+
+
+def _segments(graph: torch.fx.Graph, captured: Captured, inlined: set[str]) -> Segment:
+    """The segment of the model, every call below it a segment with its loops rolled."""
     root = build_scopes(graph, captured.model_class)
+    for scope in root.below():
+        scope.dissolved = scope.path in inlined
     dissolve_containers(root, captured.classes)
     dissolve_foreign(root)
+    dissolve_reached(root)
     order(root)
     output = next(n for n in graph.nodes if n.op == "output")
     inputs = [n for n in graph.nodes if n.op == "placeholder"]
     model = Builder(captured).model(root, output, inputs)
-    modules = captured.modules
     lists = {path for path, cls in captured.classes.items() if is_container(cls)}
     for segment in [*segments_below(model), model]:
         roll(segment, lists)
     _adopt(model)
-    instances = Instances()
-    classes = build_classes(model, modules, instances)
-    return Outlined(model, classes, instances, _weights(graph))
+    return model
+
+
+def _conflicts(model: Segment, instances: Instances) -> set[str]:
+    """Modules that are not the same in all their calls, or also a layer: their calls are written out."""
+    made: dict[str, Any] = {}
+    conflicts: set[str] = set()
+    for segment in [*segments_below(model), model]:
+        for invoke in (i for item in segment.items for i in invokes(item)):
+            path = f"{segment.path}.{invoke.path}" if segment.path else invoke.path
+            callee = invoke.callee
+            how: Any = Layer
+            if isinstance(callee, Segment):
+                key = id(callee)
+                how = (instances.class_of[key], repr(instances.arguments[key]))
+            if made.setdefault(path, how) != how:
+                conflicts.add(path)
+    return conflicts
 
 
 def _adopt(model: Segment) -> None:
@@ -86,9 +128,22 @@ def _weights(graph: torch.fx.Graph) -> dict[str, Weight]:
     weights: dict[str, Weight] = {}
     for node in graph.nodes:
         if node.op == "get_attr":
-            weights[str(node.target)] = node.meta["weight"]
+            found = {str(node.target): node.meta["weight"]}
         elif node.op == "call_module":
             layer: Layer = node.meta["layer"]
-            for name, weight in layer.weights.items():
-                weights[f"{node.target}.{name}"] = weight
+            found = {f"{node.target}.{name}": w for name, w in layer.weights.items()}
+        else:
+            continue
+        for path, weight in found.items():
+            if weights.setdefault(path, weight) != weight:
+                raise _two_layouts(node, path)
     return weights
+
+
+def _two_layouts(node: torch.fx.Node, path: str) -> UnsupportedError:
+    origin = node.meta["origin"]
+    calls = module_calls(origin)
+    module = str(calls[-1]) if calls else "the model"
+    hint = f"`{path}` is also used by an operator that needs it in another layout: use a copy of it"
+    entry = Unsupported(str(origin.target), module, source_line(origin), 1, hint)
+    return UnsupportedError([entry])

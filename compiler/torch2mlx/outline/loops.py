@@ -123,7 +123,7 @@ def _carried(
     for position, (before, after) in enumerate(zip(previous.args, step.args, strict=True)):
         if after in previous.outputs:
             mapping[position] = previous.outputs.index(after)
-        elif before != after:
+        elif before != after or type(before) is not type(after):
             return None
     used = {previous.outputs[k] for k in mapping.values()}
     if used != set(previous.outputs) or any(uses.get(v) != 1 for v in previous.outputs):

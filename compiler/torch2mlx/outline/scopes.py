@@ -7,6 +7,7 @@ executed in one piece are dissolved.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -65,6 +66,20 @@ class Scope:
         """The module's path."""
         return self.call.path
 
+    def ancestors(self) -> Iterator[Scope]:
+        """This call and those that contain it, innermost first."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
+    def below(self) -> Iterator[Scope]:
+        """All calls within this one."""
+        for child in self.children:
+            if isinstance(child, Scope):
+                yield child
+                yield from child.below()
+
     def nodes(self) -> list[torch.fx.Node]:
         """All nodes of this call and the calls in it."""
         found: list[torch.fx.Node] = []
@@ -118,7 +133,7 @@ def dissolve_containers(scope: Scope, classes: dict[str, type]) -> None:
             cls = classes.get(child.path)
             listed = is_container(classes.get(child.path.rpartition(".")[0]))
             function = _is_function(child, cls) and not (listed and as_layer(child))
-            child.dissolved = is_container(cls) or function
+            child.dissolved = child.dissolved or is_container(cls) or function
 
 
 def as_layer(scope: Scope) -> Layer | None:
@@ -148,6 +163,27 @@ def dissolve_foreign(scope: Scope) -> None:
             dissolve_foreign(child)
     if scope.parent is not None and any(not _owned(c, scope.path) for c in _flat(scope)):
         scope.dissolved = True
+
+
+def dissolve_reached(root: Scope) -> None:
+    """Dissolve calls of modules whose own submodules are also called from outside them."""
+    scopes = list(root.below())
+    paths = {scope.path for scope in scopes if not scope.dissolved}
+    reached: set[str] = set()
+    for scope in [root, *scopes]:
+        around = {ancestor.path for ancestor in scope.ancestors()}
+        for child in scope.children:
+            path = child.path if isinstance(child, Scope) else str(child.target)
+            if isinstance(child, Scope) or child.op == "call_module":
+                reached |= {p for p in _owners(path) if p in paths and p not in around}
+    for scope in scopes:
+        scope.dissolved = scope.dissolved or scope.path in reached
+
+
+def _owners(path: str) -> list[str]:
+    """The paths of all modules that a path goes through, without its own."""
+    parts = path.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
 
 
 def _owned(child: Scope | torch.fx.Node, path: str) -> bool:

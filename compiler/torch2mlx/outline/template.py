@@ -61,11 +61,13 @@ class Construct:
         target: An `mlx.nn` class, the `ClassSpec` of a generated class, or None for an array.
         arguments: Constructor arguments (for an array: its shape), with holes.
         dtype: For an array, its MLX dtype.
+        trainable: For an array, whether it is a parameter.
     """
 
     target: Any
     arguments: dict[str, Any]
     dtype: Any = None
+    trainable: bool = True
 
 
 @dataclass
@@ -171,7 +173,8 @@ class Abstraction:
         group, self.group = self.group, attr.path
         holes = tuple(self._hole(size, "dims") for size in attr.shape)
         self.group = group
-        attributes[attr.path] = Construct(None, {"shape": holes}, attr.dtype)
+        trainable = attr.weight.trainable
+        attributes[attr.path] = Construct(None, {"shape": holes}, attr.dtype, trainable)
 
     def _item(self, item: Item) -> Item:
         if isinstance(item, Op):
@@ -253,7 +256,7 @@ class Abstraction:
     def _construct_key(self, construct: Construct) -> Any:
         target = id(construct.target) if construct.target is not None else None
         arguments = tuple((k, self._key(v)) for k, v in construct.arguments.items())
-        return (target, arguments, str(construct.dtype))
+        return (target, arguments, str(construct.dtype), construct.trainable)
 
 
 def root(item: Invoke | Loop) -> str:

@@ -179,7 +179,7 @@ class Tree:
             cut = Made("unbind", value.source, (found.axis,))
         else:
             part = Made("select", value.source, (found.axis, index))
-            self.origins[part] = node
+            self._stands_for(part, node)
             return Value(part, found.rest)
         return self._item(cut, stacked, index, node, found.rest)
 
@@ -192,8 +192,13 @@ class Tree:
         rest: IndexMap,
     ) -> Value:
         part = Made("item", cut, (index,))
-        self.origins.update({cut: cut_origin, part: origin})
+        self._stands_for(cut, cut_origin)
+        self._stands_for(part, origin)
         return Value(part, rest)
+
+    def _stands_for(self, made: Made, node: torch.fx.Node) -> None:
+        # Of calls that do the same the first, before all that reads any of their results.
+        self.origins[made] = min(node, self.origins.get(made, node))
 
 
 def mapped(captured: Captured, node: torch.fx.Node, value: Value) -> Value | None:

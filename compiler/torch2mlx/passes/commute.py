@@ -75,9 +75,10 @@ def commuting(node: torch.fx.Node) -> Commuting | None:
 def _along_last(node: torch.fx.Node) -> Commuting | None:
     position = ALONG_LAST[node.target]  # type: ignore[index]
     x, second = node.args[position : position + 2]
-    rest = [n for n in node.args if n is not x]
     x_rank, rank = _rank(x), _rank(second)
-    if not isinstance(x, torch.fx.Node) or x_rank < 2 or x in rest[1:] or node.kwargs:
+    if not isinstance(x, torch.fx.Node) or x_rank < 2 or node.kwargs:
+        return None
+    if node.args.count(x) > 1:
         return None
     if node.target in PRODUCTS:
         fits = rank == 2 and (position == 0 or _rank(node.args[0]) == 1)

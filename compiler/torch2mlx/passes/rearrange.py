@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch.fx
 
 from torch2mlx.capture import Captured
+from torch2mlx.capture.provenance import module_calls
 from torch2mlx.passes.chains import (
     Made,
     Source,
@@ -29,6 +30,8 @@ from torch2mlx.passes.commute import commuting, generalise, split_leading
 from torch2mlx.passes.index_map import IndexMap, Shape
 from torch2mlx.passes.materialise import Materialiser
 from torch2mlx.passes.rewrite import infer, tensor_of
+
+Call = tuple[str, ...]
 
 
 def rearrange(captured: Captured) -> bool:
@@ -81,7 +84,7 @@ class _Rewriter:
         tree = Tree(self.captured, node, IndexMap.identity(self.shape(node)))
         tree.leaves.pop(node, None)
         plan = {leaf: value.nodes() for leaf, value in tree.leaves.items()}
-        shorter = count_nodes(plan.values()) < len(tree.inner)
+        shorter = _count_by_call(plan) < len(tree.inner)
         if not shorter or not self.materialiser.feasible(plan, node):
             return False
         self._realise(tree, plan)
@@ -160,7 +163,7 @@ class _Rewriter:
             return False
         if any(value.cost > plain[leaf].cost for leaf, value in tree.leaves.items()):
             return False
-        after = count_nodes(value.nodes() for value in tree.leaves.values())
+        after = _count_by_call({n: value.nodes() for n, value in tree.leaves.items()})
         change = new.cost - _dying(x.node, run[0]) + after - len(tree.inner)
         simpler = new.cost < Value(x.root, x.map).cost
         return change < 0 or (change == 0 and simpler)
@@ -179,15 +182,29 @@ class _Rewriter:
             gone = source
 
     def _realise(self, tree: Tree, plan: dict[torch.fx.Node, Source]) -> None:
-        made: dict[Made, torch.fx.Node] = {}
+        made: dict[Call, dict[Made, torch.fx.Node]] = {}
         for leaf in sorted(plan):
+            here = made.setdefault(_call_of(leaf), {})
             new = self.materialiser.make(
-                plan[leaf], leaf, tree.root, tree.origins, made
+                plan[leaf], leaf, tree.root, tree.origins, here
             )
             _pass_on_arguments(leaf, new)
             leaf.replace_all_uses_with(new)
         for node in sorted(tree.inner, reverse=True):
             self.graph.erase_node(node)
+
+
+def _call_of(node: torch.fx.Node) -> Call:
+    """The module call that a node is part of."""
+    return tuple(call.key for call in module_calls(node))
+
+
+def _count_by_call(plan: dict[torch.fx.Node, Source]) -> int:
+    """How many nodes a plan needs; module calls share none, or they would no longer be alike."""
+    by_call: dict[Call, list[Source]] = {}
+    for leaf, source in plan.items():
+        by_call.setdefault(_call_of(leaf), []).append(source)
+    return sum(count_nodes(sources) for sources in by_call.values())
 
 
 def _pass_on_arguments(node: torch.fx.Node, new: torch.fx.Node) -> None:

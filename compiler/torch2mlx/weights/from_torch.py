@@ -34,6 +34,8 @@ DTYPES: dict[torch.dtype, str] = {
     torch.complex128: "C64",
 }
 
+COUNTER = "a counter of PyTorch's BatchNorm, which MLX does not have"
+
 
 def make_plan(outlined: Outlined, captured: Captured) -> WeightPlan:
     """What becomes of every tensor of the state dict."""
@@ -47,11 +49,14 @@ def make_plan(outlined: Outlined, captured: Captured) -> WeightPlan:
         for alias, source in captured.aliases.items()
         if source in used and alias in captured.persistent
     }
-    unused = {
-        key: "no operator of the model reads it"
-        for key in sorted(captured.persistent - used - aliases.keys())
-    }
+    unused = {key: _why_unused(key) for key in sorted(captured.persistent - used - aliases.keys())}
     return WeightPlan(tuple(entries), unused, aliases)
+
+
+def _why_unused(key: str) -> str:
+    if key.endswith("num_batches_tracked"):
+        return COUNTER
+    return "no operator of the model reads it"
 
 
 def _entry(key: str, weight: Weight, captured: Captured) -> WeightEntry:

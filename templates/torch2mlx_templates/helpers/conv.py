@@ -1,4 +1,4 @@
-"""Convolutions with groups over three axes, which MLX has not. Arrays are [N, *S, C]."""
+"""Convolutions with groups over three axes, which MLX lacks. Arrays are [N, *S, C]."""
 
 from __future__ import annotations
 

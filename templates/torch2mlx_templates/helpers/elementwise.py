@@ -20,7 +20,7 @@ def fmod(a: mx.array, b: mx.array | float) -> mx.array:
 
 
 def integer_power(a: mx.array | int, b: mx.array) -> mx.array:
-    """`a**b` of integers, truncated: 0 for a negative exponent unless `a` is 1 or -1."""
+    """`a**b` of integers; 0 for a negative exponent unless `a` is 1 or -1."""
     a = mx.array(a)
     return mx.where((b >= 0) | (mx.abs(a) == 1), a ** mx.abs(b), 0)
 

@@ -15,7 +15,7 @@ def assign(x: mx.array, index: Any, value: Any) -> mx.array:
 
 
 def along_axis(indices: mx.array, axis: int) -> tuple[mx.array, ...]:
-    """The index of the cells that `indices` picks along `axis`, as `mx.take_along_axis` does."""
+    """The index of the cells that `mx.take_along_axis` picks along `axis`."""
     axis %= indices.ndim
     cells = []
     for i, size in enumerate(indices.shape):
@@ -25,7 +25,7 @@ def along_axis(indices: mx.array, axis: int) -> tuple[mx.array, ...]:
 
 
 def masked_scatter(x: mx.array, mask: mx.array, source: mx.array) -> mx.array:
-    """`x` with the elements of `source`, in order, where `mask` (broadcast to `x`) is set."""
+    """`x` with the elements of `source`, in order, where `mask` is set."""
     shape = mx.broadcast_shapes(x.shape, mask.shape)
     mask = mx.broadcast_to(mask, shape)
     position = mx.cumsum(mask.reshape(-1).astype(mx.int32)) - 1

@@ -31,7 +31,7 @@ def vector_norm(x: mx.array, p: float, axis: int, keepdims: bool = False) -> mx.
 def spectral_norm(
     x: mx.array, ord: int | str, axes: tuple[int, int], keepdims: bool
 ) -> mx.array:
-    """The largest (2), smallest (-2) or sum ("nuc") of the singular values over two axes."""
+    """The largest (2), smallest (-2) or sum ("nuc") of the singular values."""
     reduce = {2: mx.max, -2: mx.min, "nuc": mx.sum}[ord]
     others = [axis for axis in range(x.ndim) if axis not in axes]
     matrices = x.transpose(*others, *axes)
@@ -41,7 +41,7 @@ def spectral_norm(
 
 
 def pinv(x: mx.array, atol: float, rtol: float) -> mx.array:
-    """The pseudo-inverse [..., n, m] of [..., m, n]; small singular values count as 0."""
+    """The pseudo-inverse [..., n, m] of [..., m, n]; small singular values are 0."""
     u, s, vt = mx.linalg.svd(x, stream=mx.cpu)
     rank = s.shape[-1]
     largest = mx.max(s, axis=-1, keepdims=True)
@@ -52,7 +52,7 @@ def pinv(x: mx.array, atol: float, rtol: float) -> mx.array:
 
 
 def cross(a: mx.array, b: mx.array, axis: int) -> mx.array:
-    """The cross product of the vectors of three along one axis; the other axes broadcast."""
+    """The cross product of vectors of three along one axis; the others broadcast."""
     after = mx.array([1, 2, 0])
     before = mx.array([2, 0, 1])
     first = mx.take(a, after, axis) * mx.take(b, before, axis)

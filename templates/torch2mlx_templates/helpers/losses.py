@@ -1,4 +1,4 @@
-"""Losses over class indices. `reduction` is 0 for none, 1 for the mean and 2 for the sum."""
+"""Losses over class indices. `reduction`: 0 is none, 1 the mean, 2 the sum."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def multi_margin_loss(
     weight: mx.array | None,
     reduction: int,
 ) -> mx.array:
-    """The mean over wrong classes of max(0, margin - x[target] + x)**p: [N, C] or [C]."""
+    """The mean over wrong classes of max(0, margin - x[target] + x)**p."""
     target = target if target.ndim == x.ndim - 1 else target.squeeze(-1)
     index = mx.expand_dims(target, -1)
     close = mx.maximum(margin - mx.take_along_axis(x, index, -1) + x, 0) ** p
@@ -82,7 +82,7 @@ def multi_margin_loss(
 
 
 def multilabel_margin_loss(x: mx.array, target: mx.array, reduction: int) -> mx.array:
-    """Sum over targets and other classes of max(0, 1 - x[target] + x) / C: [N, C] or [C].
+    """Sum over targets and other classes of max(0, 1 - x[target] + x) / C.
 
     The targets of a row are its class indices before the first -1.
     """

@@ -38,7 +38,7 @@ def pool_padding(
     dilation: tuple[int, ...],
     ceil_mode: bool,
 ) -> list[tuple[int, int]]:
-    """Padding before and after each axis, such that the last window of `ceil_mode` fits."""
+    """Padding before and after each axis: the last window of `ceil_mode` fits."""
     pads = []
     for n, k, s, p, d in zip(sizes, kernel, stride, padding, dilation):
         span = d * (k - 1) + 1
@@ -90,7 +90,7 @@ def avg_pool(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> mx.array:
-    """Average pooling with `ceil_mode` and uncounted padding: [N, *S, C] -> [N, *out, C]."""
+    """Average pooling, padding uncounted: [N, *S, C] -> [N, *out, C]."""
     once = (1,) * len(kernel)
     sizes = x.shape[1:-1]
     pads = pool_padding(sizes, kernel, stride, padding, once, ceil_mode)
@@ -120,7 +120,7 @@ def sum_pool(
 
 
 def adaptive_avg_pool(x: mx.array, output_size: tuple[int, ...]) -> mx.array:
-    """Average pooling to a given size, bins overlapping as needed: [N, *S, C] -> [N, *out, C]."""
+    """Average pooling to a given size: [N, *S, C] -> [N, *output_size, C]."""
     for axis, out in enumerate(output_size, start=1):
         n = x.shape[axis]
         if n == out:
@@ -138,7 +138,7 @@ def adaptive_avg_pool(x: mx.array, output_size: tuple[int, ...]) -> mx.array:
 
 
 def adaptive_windows(x: mx.array, output_size: tuple[int, ...]) -> mx.array:
-    """The bins of adaptive pooling, filled up with their last element: [N, *out, bin, C]."""
+    """Bins of adaptive pooling, filled with their last element: [N, *out, bin, C]."""
     count = len(output_size)
     for axis in range(count):
         n, out = x.shape[1 + 2 * axis], output_size[axis]
@@ -159,7 +159,7 @@ def adaptive_max_pool(x: mx.array, output_size: tuple[int, ...]) -> mx.array:
 
 
 def adaptive_max_pool_indices(x: mx.array, output_size: tuple[int, ...]) -> mx.array:
-    """Where in the flattened *S each maximum of `adaptive_max_pool` is: [N, *out, C]."""
+    """Where in the flattened *S each maximum of `adaptive_max_pool` is."""
     sizes = x.shape[1:-1]
     places = mx.arange(math.prod(sizes)).reshape(1, *sizes, 1)
     places = adaptive_windows(places, output_size)

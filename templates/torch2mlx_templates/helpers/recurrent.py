@@ -1,4 +1,4 @@
-"""Recurrent layers, one direction each: [B, L, D] -> [B, L, H] and the last state [B, H]."""
+"""Recurrent layers, one direction each: [B, L, D] -> [B, L, H] and the last state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import mlx.core as mx
 def lstm_cell(
     gates: mx.array, c: mx.array, projection: mx.array | None = None
 ) -> tuple[mx.array, mx.array]:
-    """The new hidden and cell state from the gates [..., 4 * H] (input, forget, cell, output)."""
+    """The new hidden and cell state, from the gates [..., 4 * H]."""
     i, f, g, o = mx.split(gates, 4, axis=-1)
     c = mx.sigmoid(f) * c + mx.sigmoid(i) * mx.tanh(g)
     h = mx.sigmoid(o) * mx.tanh(c)

@@ -23,14 +23,14 @@ def cummin_indices(x: mx.array, axis: int) -> mx.array:
 
 
 def kth_smallest(x: mx.array, k: int, axis: int) -> tuple[mx.array, mx.array]:
-    """The element that is k-th (from 0) in the sorted axis, and its index; `axis` has size 1."""
+    """The element that is k-th (from 0) in the sorted axis, and its index."""
     order = mx.argsort(x, axis=axis).astype(mx.int32)
     indices = mx.stop_gradient(mx.take(order, mx.array([k]), axis=axis))
     return mx.take_along_axis(x, indices, axis=axis), indices
 
 
 def lower_median(x: mx.array, axis: int) -> tuple[mx.array, mx.array]:
-    """The lower of the two middle elements, and its index; a nan comes first; `axis` has size 1."""
+    """The lower of the two middle elements, and its index; a nan comes first."""
     _, indices = kth_smallest(x, (x.shape[axis] - 1) // 2, axis)
     nan = mx.isnan(x)
     any_nan = mx.any(nan, axis=axis, keepdims=True)
@@ -48,7 +48,7 @@ def quantile(
         x: Numbers; where one is nan the result is nan.
         q: One fraction, or an array of them.
         axis: The axis that is reduced.
-        interpolation: Between two numbers: "linear", "lower", "higher", "nearest" or "midpoint".
+        interpolation: "linear", "lower", "higher", "nearest" or "midpoint".
     """
     y = mx.moveaxis(mx.sort(x, axis=axis), axis, 0)
     position = mx.array(q) * (y.shape[0] - 1)
@@ -66,7 +66,7 @@ def quantile(
 
 
 def histc(x: mx.array, bins: int, low: float = 0, high: float = 0) -> mx.array:
-    """How many elements fall into each of `bins` equal parts of [low, high], by default all of them."""
+    """How many elements fall into each of `bins` equal parts of [low, high]."""
     x = x.reshape(-1)
     start, end = mx.array(low), mx.array(high)
     if low == high:

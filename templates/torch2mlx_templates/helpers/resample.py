@@ -27,7 +27,7 @@ def interpolate_nearest(
 ) -> mx.array:
     """Nearest neighbours by size or scale: [N, *S, C] -> [N, *size, C].
 
-    The neighbour is the one below, or with `exact` the one nearest to the pixel's centre.
+    The neighbour is the one below, with `exact` the one nearest to the centre.
     """
     for axis, n, out, step in resampled_sizes(x, size, scale):
         place = mx.floor((mx.arange(out) + (0.5 if exact else 0.0)) * step)
@@ -130,7 +130,7 @@ def grid_sample(
         grid: Places [N, *out, 2 or 3] from -1 to 1, the last spatial axis first.
         mode: "bilinear", "nearest" or "bicubic".
         padding: What lies outside: "zeros", "border" or "reflection".
-        align_corners: Whether -1 and 1 are the centres of the outer pixels, not their edges.
+        align_corners: Whether -1 and 1 are the centres of the outer pixels.
 
     Returns:
         [N, *out, C].
@@ -197,7 +197,7 @@ def pixels(x: mx.array, places: list[mx.array]) -> mx.array:
 def affine_grid(
     theta: mx.array, size: tuple[int, ...], align_corners: bool
 ) -> mx.array:
-    """The places [N, *S, d] that an affine map [N, d, d + 1] gives for an image [N, C, *S]."""
+    """The places [N, *S, d] that an affine map [N, d, d + 1] gives for an image."""
     axes = []
     for n in reversed(size[2:]):
         end = 1.0 if align_corners else 1 - 1 / n
@@ -229,7 +229,7 @@ def fold(
     padding: tuple[int, int],
     stride: tuple[int, int],
 ) -> mx.array:
-    """Columns added up where they came from: [N, C * kH * kW, windows] -> [N, H, W, C]."""
+    """Columns [N, C * kH * kW, L] added up where they came from: [N, H, W, C]."""
     (height, width), (rows, columns) = size, kernel
     padded = (height + 2 * padding[0], width + 2 * padding[1])
     out = [

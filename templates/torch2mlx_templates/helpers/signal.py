@@ -13,7 +13,7 @@ def stft(
     window: mx.array | None,
     normalized: bool,
 ) -> mx.array:
-    """Fourier transforms of the frames of a real signal: [..., T] -> [..., n_fft // 2 + 1, frames].
+    """Fourier transforms of frames: [..., T] -> [..., n_fft // 2 + 1, frames].
 
     Args:
         x: The signal, already padded.
