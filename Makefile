@@ -20,7 +20,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/minilm/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -12,6 +12,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import torch
+
 from tests.support import declare_torchvision_ops
 
 torch.set_num_threads(1)

@@ -14,10 +14,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 import torch2mlx
+from tests.lowering import to_mlx, to_numpy
 from torch2mlx.api import Program
 from torch2mlx.emit.module import MODE
-
-from tests.lowering import to_mlx, to_numpy
 
 ALLOWED_IMPORTS = {"mlx", *sys.stdlib_module_names}
 
@@ -75,11 +74,15 @@ def check(
 
 
 def run(
-    program: Program, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    program: Program,
+    module: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
 ) -> Any:
     """Call a generated module as PyTorch's is called: tensors in, MLX arrays out."""
     perms = {
-        str(node.target): node.meta.get("perm") for node in program.outlined.model.inputs
+        str(node.target): node.meta.get("perm")
+        for node in program.outlined.model.inputs
     }
     names = iter([item.name for item in program.captured.inputs])
 
@@ -112,4 +115,6 @@ def compare(program: Program, expected: Any, actual: Any, tolerance: float) -> N
         if reference.dtype.kind in "biu":
             np.testing.assert_array_equal(result, reference)
         else:
-            np.testing.assert_allclose(result, reference, rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(
+                result, reference, rtol=tolerance, atol=tolerance
+            )

@@ -30,11 +30,21 @@ class Block:
             raise ModuleNotFoundError("No module named " + repr(name), name=name)
 sys.meta_path.insert(0, Block())
 """
-TOOLS = {"torch", "torch2mlx", "torch2mlx_templates", "transformers", "numpy", "jinja2", "black"}
+TOOLS = {
+    "torch",
+    "torch2mlx",
+    "torch2mlx_templates",
+    "transformers",
+    "numpy",
+    "jinja2",
+    "black",
+}
 EXTRAS = {"torch", "mlx", "jinja2", "black", "rich", "networkx"}
 
 
-def python(code: str, *arguments: str, blocked: set[str] | None = None, **env: str) -> str:
+def python(
+    code: str, *arguments: str, blocked: set[str] | None = None, **env: str
+) -> str:
     """Run code in a new process; its standard output."""
     head = BLOCK.format(blocked=sorted(blocked)) if blocked else ""
     done = subprocess.run(
@@ -70,7 +80,9 @@ def image() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def folder(net: Net, image: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    net: Net, image: torch.Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     return torch2mlx.compile(net, (image,)).save(tmp_path_factory.mktemp("net") / "out")
 
 
@@ -79,7 +91,9 @@ def expected(net: nn.Module, *args: Any) -> np.ndarray:
         return net(*args).numpy()
 
 
-def test_the_folder_needs_only_mlx(net: Net, image: torch.Tensor, folder: Path, tmp_path: Path):
+def test_the_folder_needs_only_mlx(
+    net: Net, image: torch.Tensor, folder: Path, tmp_path: Path
+):
     np.save(tmp_path / "x.npy", image.permute(0, 2, 3, 1).numpy())
     code = """
 import sys
@@ -95,8 +109,14 @@ mx.save(sys.argv[2] + "/y.npy", y)
 
 
 def test_what_the_folder_holds(folder: Path) -> None:
-    assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors", "model_mlx.py"]
-    assert json.loads((folder / "config.json").read_text())["model_file"] == "model_mlx.py"
+    assert sorted(os.listdir(folder)) == [
+        "config.json",
+        "model.safetensors",
+        "model_mlx.py",
+    ]
+    assert (
+        json.loads((folder / "config.json").read_text())["model_file"] == "model_mlx.py"
+    )
     weights = open_file(folder / "model.safetensors")
     assert weights.metadata == {"format": "mlx"}
     assert weights["conv.weight"].shape == (4, 3, 3, 3)
@@ -117,7 +137,9 @@ def test_the_model_is_left_as_it_was(image: torch.Tensor) -> None:
     before = {key: value.clone() for key, value in net.state_dict().items()}
     torch2mlx.compile(net, (image,))
     assert all(module.training for module in net.modules())
-    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert all(
+        torch.equal(value, before[key]) for key, value in net.state_dict().items()
+    )
 
 
 def test_io_layout_torch(net: Net, image: torch.Tensor) -> None:
@@ -131,7 +153,9 @@ def test_io_layout_torch(net: Net, image: torch.Tensor) -> None:
 
 def test_fixed_sizes_are_refused_by_the_file(net: Net, image: torch.Tensor) -> None:
     module = torch2mlx.compile(net, (image,), dynamic=False).load()
-    with pytest.raises(ValueError, match=r"x must be \[2, 7, 5, 3\], not \[3, 7, 5, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"x must be \[2, 7, 5, 3\], not \[3, 7, 5, 3\]"
+    ):
         module(mx.zeros((3, 7, 5, 3)))
 
 
@@ -142,11 +166,17 @@ def test_dtypes(dtype: torch.dtype, tmp_path: Path) -> None:
     x = torch.randn(2, 16).to(dtype)
     program = torch2mlx.compile(net, (x,))
     found = program.load()(to_mlx(x))
-    want = {torch.float16: mx.float16, torch.bfloat16: mx.bfloat16}.get(dtype, mx.float32)
+    want = {torch.float16: mx.float16, torch.bfloat16: mx.bfloat16}.get(
+        dtype, mx.float32
+    )
     assert found.dtype == want
     np.testing.assert_allclose(
         to_numpy(found.astype(mx.float32)),
-        expected(net, x.double()) if dtype == torch.float64 else net(x).detach().float().numpy(),
+        (
+            expected(net, x.double())
+            if dtype == torch.float64
+            else net(x).detach().float().numpy()
+        ),
         rtol=2e-2,
         atol=2e-2,
     )
@@ -218,7 +248,9 @@ torch2mlx.compile(net, (torch.zeros(2, 3, 7, 5),)).save(sys.argv[1])
     for seed in ("1", "2"):
         python(code, str(tmp_path / seed), PYTHONHASHSEED=seed)
     for name in os.listdir(tmp_path / "1"):
-        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+        assert (tmp_path / "1" / name).read_bytes() == (
+            tmp_path / "2" / name
+        ).read_bytes()
 
 
 def test_import_is_fast_and_needs_the_core_alone() -> None:
@@ -258,9 +290,9 @@ def test_hostile_names_are_renamed(tmp_path: Path) -> None:
     program = torch2mlx.compile(net, (x,))
     found = to_numpy(program.load()(to_mlx(x)))
     np.testing.assert_allclose(found, expected(net, x), rtol=1e-5, atol=1e-5)
-    assert {source for entry in program.plan.entries for source in entry.sources} == set(
-        net.state_dict()
-    )
+    assert {
+        source for entry in program.plan.entries for source in entry.sources
+    } == set(net.state_dict())
 
 
 NAMES = [

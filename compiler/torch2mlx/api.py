@@ -20,6 +20,7 @@ from torch2mlx import passes
 from torch2mlx.capture import Captured, capture
 from torch2mlx.emit import emit
 from torch2mlx.emit.interface import interface
+from torch2mlx.emit.weights import COUNTER, StateDict, make_plan
 from torch2mlx.errors import InputError
 from torch2mlx.layout import assign_layouts
 from torch2mlx.lower.driver import Lowered, lower
@@ -28,7 +29,6 @@ from torch2mlx.report import Report
 from torch2mlx.verify import Verification
 from torch2mlx.verify import verify as verify_program
 from torch2mlx.weights import folder, safetensors
-from torch2mlx.weights.from_torch import COUNTER, StateDict, make_plan
 from torch2mlx.weights.plan import WeightPlan, apply
 
 STAGES = ("capture", "passes", "lower", "layout", "outline", "emit", "weights")
@@ -98,7 +98,9 @@ def compile(
 
     report = _report(captured, lowered, outlined, plan)
     report.transposes, report.decisions = transposes, decisions
-    return Program(title, source, model, captured, lowered, outlined, plan, report, dumps)
+    return Program(
+        title, source, model, captured, lowered, outlined, plan, report, dumps
+    )
 
 
 def _report(
@@ -164,7 +166,9 @@ class Program:
             InputError: There is no such stage.
         """
         if stage not in self._dumps:
-            raise InputError(f"unknown stage {stage!r}; the stages are {', '.join(STAGES)}")
+            raise InputError(
+                f"unknown stage {stage!r}; the stages are {', '.join(STAGES)}"
+            )
         return self._dumps[stage]
 
     @property
@@ -222,7 +226,9 @@ class Program:
         arrays: dict[str, mx.array] = {}
         for entry in self.plan.entries:
             array = mx.array(apply(entry, self._tensors))
-            arrays[entry.key] = array.view(mx.bfloat16) if entry.dtype == "BF16" else array
+            arrays[entry.key] = (
+                array.view(mx.bfloat16) if entry.dtype == "BF16" else array
+            )
         return arrays
 
     def verify(

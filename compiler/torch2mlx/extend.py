@@ -1,10 +1,10 @@
 """What a user needs to map an operator or a layer of their own.
 
-    from torch2mlx.extend import mx, register_op
+from torch2mlx.extend import mx, register_op
 
-    @register_op(torch.ops.mylib.swish.default)
-    def swish(x):
-        return x * mx.sigmoid(x)
+@register_op(torch.ops.mylib.swish.default)
+def swish(x):
+    return x * mx.sigmoid(x)
 """
 
 from torch2mlx.lower.facade import Decline, Refuse, mx, nn

@@ -120,10 +120,10 @@ def test_unsupported_operators(here: Path, capsys):
         "torch2mlx-compile: error: 2 unsupported operator calls:\n"
         "  aten.lgamma.default in the model (Odd)\n"
         f"    at {line}\n"
-        "    no entry in the op table: see register_op\n"
+        "    no entry in the op table: map it with torch2mlx.register_op\n"
         "  aten.special_bessel_j0.default in the model (Odd)\n"
         f"    at {line}\n"
-        "    no entry in the op table: see register_op\n"
+        "    no entry in the op table: map it with torch2mlx.register_op\n"
     )
     assert not (here / "Odd_mlx").exists()
 

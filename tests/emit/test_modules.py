@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import mlx.core as mx
 import pytest
 import torch
 from torch import nn
@@ -57,7 +58,9 @@ class Blocks(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.blocks = nn.ModuleList([Block(8, 16), Block(8, 24), Block(8, 16, gate=True)])
+        self.blocks = nn.ModuleList(
+            [Block(8, 16), Block(8, 24), Block(8, 16, gate=True)]
+        )
 
     def forward(self, x):
         for block in self.blocks:
@@ -185,7 +188,9 @@ class ManyOutputs(nn.Module):
 
 
 class ManyInputs(nn.Module):
-    def forward(self, xs: list[torch.Tensor], named: dict[str, torch.Tensor], k: float = 2.0):
+    def forward(
+        self, xs: list[torch.Tensor], named: dict[str, torch.Tensor], k: float = 2.0
+    ):
         return xs[0] + k * xs[1] - named["last"]
 
 
@@ -265,8 +270,12 @@ SINGLE_INPUT = {
     "called differently": CalledDifferently(),
     "reached into": ReachedInto(),
     "buffers": Buffers(),
-    "nested": nn.Sequential(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), nn.Sequential(nn.Linear(8, 2))),
-    "identity": nn.Sequential(nn.Identity(), nn.Linear(8, 8), nn.Identity(), nn.Linear(8, 8)),
+    "nested": nn.Sequential(
+        nn.Sequential(nn.Linear(8, 8), nn.ReLU()), nn.Sequential(nn.Linear(8, 2))
+    ),
+    "identity": nn.Sequential(
+        nn.Identity(), nn.Linear(8, 8), nn.Identity(), nn.Linear(8, 8)
+    ),
 }
 
 
@@ -282,13 +291,17 @@ def test_outputs(structure: str) -> None:
 
 def test_inputs() -> None:
     def inputs(rows: int) -> tuple[Any, ...]:
-        return [torch.randn(rows, 8), torch.randn(rows, 8)], {"last": torch.randn(rows, 8)}
+        return [torch.randn(rows, 8), torch.randn(rows, 8)], {
+            "last": torch.randn(rows, 8)
+        }
 
     check(ManyInputs(), inputs(2), inputs(3))
 
 
 def test_tied_weights_are_one_parameter() -> None:
-    program = check(Tied(), (torch.arange(6).reshape(2, 3),), (torch.arange(8).reshape(2, 4),))
+    program = check(
+        Tied(), (torch.arange(6).reshape(2, 3),), (torch.arange(8).reshape(2, 4),)
+    )
     assert [entry.key for entry in program.plan.entries].count("embed.weight") == 1
     assert program.plan.aliases == {"head.weight": "embed.weight"}
 
@@ -317,8 +330,28 @@ def test_a_weight_in_two_layouts_is_refused() -> None:
         def forward(self, x):
             return self.conv(x).sum() + (self.conv.weight * x[:1, :, :3, :3]).sum()
 
-    with pytest.raises(UnsupportedError, match=r"`conv.weight` is also used by an operator"):
+    with pytest.raises(
+        UnsupportedError, match=r"`conv.weight` is also used by an operator"
+    ):
         torch2mlx.compile(Twice(), (torch.randn(2, 3, 8, 8),))
+
+
+def test_sizes_that_would_be_wrong_are_refused() -> None:
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("ids", torch.arange(16)[None], persistent=False)
+            self.table = nn.Embedding(16, 8)
+
+        def forward(self, x):
+            return x.squeeze() + self.table(self.ids[:, : x.shape[1]])
+
+    x = torch.randn(2, 5, 8)
+    module = check(Positions(), (x,), (torch.randn(3, 16, 8),)).load()
+    with pytest.raises(ValueError, match="x must have T <= 16, not 17"):
+        module(mx.zeros((2, 17, 8)))
+    with pytest.raises(ValueError, match="x must have B >= 2, not 1"):
+        module(mx.zeros((1, 5, 8)))
 
 
 def test_helpers_bring_their_imports() -> None:
@@ -329,7 +362,10 @@ def test_helpers_bring_their_imports() -> None:
 
     source = check(Pooled(), (torch.randn(2, 3, 11, 9),), tolerance=1e-4).source
     assert "\n\nimport math\nfrom dataclasses import dataclass\n" in source
-    assert "    float32 [B, H2, W2, C], channels last (PyTorch: [B, C, H2, W2])\n" in source
+    assert (
+        "    float32 [B, H2, W2, C], channels last (PyTorch: [B, C, H2, W2])\n"
+        in source
+    )
 
 
 def test_widths_are_constructor_parameters() -> None:
@@ -342,4 +378,7 @@ def test_widths_are_constructor_parameters() -> None:
 def test_repeats_are_a_loop() -> None:
     source = check(Passed(), (X,)).source
     assert "self.steps = [Step() for _ in range(3)]" in source
-    assert "        for layer in self.steps:\n            x, memory = layer(x, memory)\n" in source
+    assert (
+        "        for layer in self.steps:\n            x, memory = layer(x, memory)\n"
+        in source
+    )

@@ -34,7 +34,15 @@ def test_invariants(source: str) -> None:
 
 def test_nothing_unused() -> None:
     """No unused import, variable or name that is not defined."""
-    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F,E4,E7,E9,W"]
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--select",
+        "F,E4,E7,E9,W",
+    ]
     done = subprocess.run([*command, *map(str, FILES)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
@@ -73,7 +81,9 @@ def test_names_say_something(source: str) -> None:
             if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
         ]
         assert not [n for n in stored if re.search(r"_\d+$|[3-9]$|\d\d$", n)]
-    assert not [c.name for c in classes(source) if "_" in c.name or c.name[-1].isdigit()]
+    assert not [
+        c.name for c in classes(source) if "_" in c.name or c.name[-1].isdigit()
+    ]
 
 
 def test_constructors_begin_with_super(source: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,8 +19,7 @@ class MLP(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...] = (16, 32, 32, 4)):
         super().__init__()
-        pairs = zip(sizes, sizes[1:], strict=False)
-        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in pairs])
+        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from tests.golden.models import MODELS
-from tests.program import check, compare, run
+from tests.program import check, compare, compiled, run
+from tests.support import declare_torchvision_ops
 from torch2mlx.api import Program
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -28,10 +29,12 @@ def program_of(name: str) -> Program:
     torch.manual_seed(0)
     model, args, kwargs = MODELS[name]()
     _spread(model)
+    if name == "vit_b_32":  # see test_vit_b_32
+        return compiled(model, args)
     if kwargs:
         return check(model, args, kwargs=kwargs, tolerance=1e-4)
     (x,) = args
-    others = [torch.randn(1 if name == "vit_b_32" else 3, *x.shape[1:])]
+    others = [torch.randn(3, *x.shape[1:])]
     if name == "resnet18":
         others.append(torch.randn(2, 3, 96, 80))
     return check(model, args, *((other,) for other in others), tolerance=1e-4)
@@ -48,7 +51,11 @@ def files_of(name: str) -> dict[str, str]:
     """What is committed for a model."""
     program = program_of(name)
     inputs = [
-        {"name": item.argument, "shape": list(item.example.shape), "dtype": str(item.example.dtype)}
+        {
+            "name": item.argument,
+            "shape": list(item.example.shape),
+            "dtype": str(item.example.dtype),
+        }
         for item in program.captured.inputs
     ]
     return {
@@ -73,11 +80,38 @@ def test_golden(name: str, update_golden: bool) -> None:
         old = path.read_text() if path.exists() else ""
         if old != text:
             diff = difflib.unified_diff(
-                old.splitlines(True), text.splitlines(True), f"golden/{name}/{file}", "generated"
+                old.splitlines(True),
+                text.splitlines(True),
+                f"golden/{name}/{file}",
+                "generated",
             )
             stale.append("".join(diff))
     command = f"pytest tests/golden --update-golden -k {name}"
     assert not stale, f"{command}\n" + "\n".join(stale)
+
+
+@pytest.mark.slow
+def test_vit_b_32() -> None:
+    """MLX takes its time for images of 224 pixels on a CPU."""
+    torch.manual_seed(0)
+    model, args, _ = MODELS["vit_b_32"]()
+    _spread(model)
+    check(model, args, (torch.randn(3, 3, 224, 224),), tolerance=1e-4)
+
+
+def test_a_small_vision_transformer() -> None:
+    torch.manual_seed(0)
+    declare_torchvision_ops()
+    from torchvision.models import VisionTransformer
+
+    model = VisionTransformer(64, 16, 2, 4, 32, 48, num_classes=10)
+    _spread(model)
+    check(
+        model,
+        (torch.randn(2, 3, 64, 64),),
+        (torch.randn(3, 3, 64, 64),),
+        tolerance=1e-4,
+    )
 
 
 def test_bert_at_other_sizes() -> None:

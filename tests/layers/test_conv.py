@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.lowering import lowered, run_lowered
 from torch import nn
+
+from tests.lowering import lowered, run_lowered
 
 IMAGES = {1: (2, 4, 9), 2: (2, 4, 9, 8), 3: (2, 4, 6, 5, 7)}
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

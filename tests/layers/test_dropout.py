@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.lowering import lowered, run_lowered
 from torch import nn
 from torch.nn import functional
+
+from tests.lowering import lowered, run_lowered
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,6 @@ def test_never_or_always_dropping_is_no_layer(p: float) -> None:
 
 def test_dropping_in_evaluation_too() -> None:
     from tests.lowering import to_mlx
-
     from torch2mlx.lower.interpret import MLXInterpreter
 
     x = torch.ones(100, 100)

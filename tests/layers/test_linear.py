@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from tests.lowering import lowered, run_lowered
 from torch import nn
+
+from tests.lowering import lowered, run_lowered
 
 
 def test_linear() -> None:

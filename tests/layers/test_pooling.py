@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.lowering import lowered, run_lowered
 from torch import nn
+
+from tests.lowering import lowered, run_lowered
 
 IMAGES = {1: (2, 3, 12), 2: (2, 3, 11, 10), 3: (2, 3, 7, 8, 9)}
 MAX = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.lowering import lowered, run_lowered
 from torch import nn
+
+from tests.lowering import lowered, run_lowered
 
 OPTIONS: list[dict[str, Any]] = [
     {},

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.lowering import lowered, run_lowered
 from torch import nn
+
+from tests.lowering import lowered, run_lowered
 
 IMAGES = {1: (2, 3, 5), 2: (2, 3, 5, 4), 3: (2, 3, 3, 4, 2)}
 

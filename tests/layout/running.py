@@ -9,10 +9,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import torch
-from tests.aten import as_module
-from tests.lowering import to_mlx
 from torch.utils import _pytree as pytree
 
+from tests.aten import as_module
+from tests.lowering import to_mlx
 from torch2mlx.capture import capture
 from torch2mlx.layout import Transpose, assign_layouts
 from torch2mlx.lower.driver import lower

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.layout.running import assigned
 from torch import nn
 
+from tests.layout.running import assigned
 from torch2mlx.passes import run
 
 IMAGE = (0, 2, 3, 1)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.layout.running import assigned
 from torch import nn
 from torch.nn import functional as F
 
+from tests.layout.running import assigned
 from torch2mlx.passes import run
 
 Function = Callable[[torch.Tensor], Any]

@@ -8,9 +8,9 @@ import mlx.core as mx
 import mlx.nn
 import pytest
 import torch
-from tests.lowering import lowered, run_lowered
 from torch import nn
 
+from tests.lowering import lowered, run_lowered
 from torch2mlx.errors import UnsupportedError
 from torch2mlx.lower import facade, registry
 from torch2mlx.lower.facade import Refuse

@@ -5,8 +5,8 @@ from __future__ import annotations
 import mlx.core as mx
 import torch
 import torch.fx
-from tests.lowering import lowered
 
+from tests.lowering import lowered
 from torch2mlx.lower.metal import metal_problems
 
 X = torch.zeros(4, 5)

@@ -9,9 +9,9 @@ import mlx.nn
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tests.lowering import lowered, run_lowered
 from tests.ops.cases import NAN, case, floats, ints
-
 from torch2mlx.errors import UnsupportedError
 
 X = torch.linspace(-8, 8, 24).reshape(2, 4, 3)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.lowering import lowered, run_lowered
 
+from tests.lowering import lowered, run_lowered
 from torch2mlx.errors import UnsupportedError
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 import torch
+
 from tests.lowering import lowered, run_lowered
 from tests.ops.cases import case, floats, ints
 

@@ -8,9 +8,9 @@ from typing import Any
 import mlx.core as mx
 import pytest
 import torch
+
 from tests.lowering import lowered, run_lowered
 from tests.ops.cases import INF, NAN, bools, case, floats, ints
-
 from torch2mlx.errors import UnsupportedError
 
 SIGNED = floats(-7.5, -2.0, -0.5, 0.5, 2.0, 7.5)

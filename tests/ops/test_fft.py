@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tests.lowering import run_lowered
 from tests.ops.cases import case
 

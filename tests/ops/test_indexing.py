@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tests.lowering import lowered, run_lowered
 from tests.ops.cases import INF, NAN, bools, case, floats, ints
-
 from torch2mlx.errors import UnsupportedError
 
 X = torch.randn(5, 4, 6)

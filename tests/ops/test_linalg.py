@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+
 from tests.lowering import lowered, run_lowered
 from tests.ops.cases import case, ints
-
 from torch2mlx.errors import UnsupportedError
 
 A, B = torch.randn(3, 4, 5), torch.randn(3, 5, 2)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tests.lowering import lowered, run_lowered
 from tests.ops.cases import case
 

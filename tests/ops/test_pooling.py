@@ -8,6 +8,7 @@ import mlx.core as mx
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tests.lowering import lowered, run_lowered
 
 IMAGES = {1: (2, 3, 12), 2: (2, 3, 11, 10), 3: (2, 3, 7, 8, 9)}

@@ -9,8 +9,8 @@ import mlx.core as mx
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.lowering import lowered, to_mlx
 
+from tests.lowering import lowered, to_mlx
 from torch2mlx.errors import UnsupportedError
 from torch2mlx.lower.interpret import MLXInterpreter
 

@@ -8,9 +8,9 @@ from typing import Any
 import mlx.core as mx
 import pytest
 import torch
+
 from tests.lowering import lowered, run_lowered
 from tests.ops.cases import NAN, bools, case, floats, ints
-
 from torch2mlx.errors import UnsupportedError
 
 X = torch.randn(3, 4, 5)

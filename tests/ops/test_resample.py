@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tests.lowering import run_lowered
 
 IMAGE = torch.randn(2, 3, 6, 5)

@@ -9,6 +9,7 @@ import mlx.core as mx
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tests.lowering import lowered, run_lowered
 from tests.ops.cases import case, ints
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.aten import check, ops
 from torch import nn
 
@@ -120,6 +124,52 @@ def test_tensors_with_a_formula(tensor: torch.Tensor) -> None:
 )
 def test_tensors_without_one(tensor: torch.Tensor) -> None:
     assert recognised(tensor) is None
+
+
+FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+OTHERS = [torch.bool, torch.complex64, torch.uint16, torch.float8_e4m3fn]
+NUMBERS = st.one_of(
+    st.sampled_from([0.0, 1.0, -1.0, math.nan, math.inf, -math.inf, 2.0**62, 1e308]),
+    st.floats(),
+    st.integers(-(2**62), 2**62),
+)
+
+
+@st.composite
+def constants(draw: Any) -> torch.Tensor:
+    """An array of any dtype: arbitrary, a range or a triangle, perhaps with one other element."""
+    dtype = draw(st.sampled_from(FLOATS + INTEGERS + OTHERS))
+    shape = draw(st.lists(st.integers(0, 5), max_size=3))
+    size = math.prod(shape)
+    start, step = draw(NUMBERS), draw(NUMBERS)
+    kind = draw(st.sampled_from(["arbitrary", "range", "triangle"]))
+    if kind == "arbitrary":
+        numbers = draw(st.lists(NUMBERS, min_size=size, max_size=size))
+    else:
+        numbers = [start + i * step for i in range(size)]
+    if numbers and draw(st.booleans()):
+        numbers[draw(st.integers(0, size - 1))] = draw(NUMBERS)
+    tensor = torch.tensor(numbers, dtype=torch.float64).reshape(shape)
+    if kind == "triangle" and len(shape) > 1:
+        tensor = torch.ones(shape).tril(draw(st.integers(-6, 6)))
+    if dtype == torch.int64 and all(isinstance(n, int) for n in numbers):
+        return torch.tensor([n % 2**63 for n in numbers], dtype=dtype).reshape(shape)
+    return tensor.to(dtype)
+
+
+@settings(max_examples=400, deadline=None)
+@given(constants())
+def test_any_constant(tensor: torch.Tensor) -> None:
+    found = recognised(tensor)
+    if found is None:
+        return
+    for index in itertools.product(*map(range, tensor.shape)):
+        number = found.offset + sum(
+            s * i for s, i in zip(found.steps, index, strict=True)
+        )
+        number = bool(number >= 0) if found.sign else number
+        assert float(number) == float(tensor[index])
 
 
 def elements(function: Any, *args: torch.Tensor) -> Any:

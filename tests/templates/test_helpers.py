@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.lowering import to_mlx, to_numpy
 
+from tests.lowering import to_mlx, to_numpy
 from torch2mlx_templates import helpers
 
 NAN, INF = float("nan"), float("inf")
@@ -245,5 +245,7 @@ def test_shuffled_pixels() -> None:
 def test_lines_fit_the_generated_file() -> None:
     """Helpers are copied as they stand, into files of 88 columns."""
     folder = Path(helpers.__file__).parent
-    lines = [line for path in folder.glob("*.py") for line in path.read_text().splitlines()]
+    lines = [
+        line for path in folder.glob("*.py") for line in path.read_text().splitlines()
+    ]
     assert max(map(len, lines)) <= 88

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support import declare_torchvision_ops
 from torch import nn
 
+from tests.support import declare_torchvision_ops
 from torch2mlx.lower.facade import nn as mlx_nn
 from torch2mlx.lower.registry import LAYERS, OPS, Lowering
 

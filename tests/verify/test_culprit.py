@@ -6,6 +6,9 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
+
+import torch2mlx
 from tests.verify.models import (
     MLP,
     ConvNet,
@@ -16,9 +19,6 @@ from tests.verify.models import (
     plant_eps,
     plant_gelu,
 )
-from torch import nn
-
-import torch2mlx
 from torch2mlx import passes
 from torch2mlx.api import Program
 from torch2mlx.verify import driver, operators

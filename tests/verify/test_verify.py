@@ -6,6 +6,9 @@ import json
 
 import pytest
 import torch
+from torch import nn
+
+import torch2mlx
 from tests.verify.models import (
     MLP,
     ConvNet,
@@ -16,9 +19,6 @@ from tests.verify.models import (
     fingerprint,
     plant_gelu,
 )
-from torch import nn
-
-import torch2mlx
 from torch2mlx.errors import InputError
 from torch2mlx.verify.driver import PERTURBED
 

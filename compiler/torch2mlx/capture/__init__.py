@@ -1,5 +1,6 @@
 """Capture: an `nn.Module` and example inputs become one graph of ATen operators."""
 
-from torch2mlx.capture.export import Captured, Input, capture
+from torch2mlx.capture.captured import Captured, Input
+from torch2mlx.capture.export import capture
 
 __all__ = ["Captured", "Input", "capture"]

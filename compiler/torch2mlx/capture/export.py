@@ -2,97 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import sympy
 import torch
 import torch.fx
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 
+from torch2mlx.capture.captured import Captured, Input
+from torch2mlx.capture.evaluation import evaluating
+from torch2mlx.capture.failure import explain, first_line
+from torch2mlx.capture.limit import TookTooLong, arithmetic_limited
 from torch2mlx.capture.provenance import classes_in, recording_calls
+from torch2mlx.capture.sizes import note_minima, symbols
+from torch2mlx.capture.widen import widened
 from torch2mlx.errors import CaptureError, InputError
-from torch2mlx.ir.decision import Decision
+from torch2mlx.silence import silent
 
-
-@dataclass(frozen=True)
-class Input:
-    """One array input of the model.
-
-    Attributes:
-        name: The placeholder's name in the captured graph.
-        argument: The parameter of `forward` that it belongs to.
-        path: How to get from that argument to the array: indices and keys.
-        example: The example tensor.
-    """
-
-    name: str
-    argument: str
-    path: tuple[Any, ...]
-    example: torch.Tensor
-
-
-@dataclass
-class Captured:
-    """A model as one graph of ATen operators.
-
-    Attributes:
-        graph: The ATen graph; its placeholders are weights and inputs.
-        model_class: Qualified class name of the model.
-        classes: Module path -> class, for all modules.
-        modules: Module path -> module, empty for a program that came without its modules.
-        weights: Placeholder name -> state dict key, for parameters, buffers and constants.
-        tensors: State dict key -> tensor.
-        aliases: State dict key -> the key that the same tensor has first.
-        trainable: State dict keys of parameters.
-        persistent: State dict keys that a checkpoint holds.
-        inputs: The array inputs in order.
-        arguments: Parameters of `forward` in call order, with the constant of those that hold no array.
-        example: The example arguments and keyword arguments.
-        out_spec: Pytree of the outputs.
-        hints: Symbol -> size for the example inputs.
-        unified: Symbol -> the symbol that it is known to equal.
-        mutated: Buffers that forward writes to: output index -> state dict key.
-        bounds: Symbol -> the largest value for which the graph is right.
-        notes: What the user should know: sizes that are fixed, and why.
-        decisions: What the passes decided, for `--explain`.
-    """
-
-    graph: torch.fx.Graph
-    model_class: str
-    classes: dict[str, type]
-    modules: dict[str, torch.nn.Module]
-    weights: dict[str, str]
-    tensors: dict[str, torch.Tensor]
-    aliases: dict[str, str]
-    trainable: set[str]
-    persistent: set[str]
-    inputs: list[Input]
-    arguments: dict[str, Any]
-    example: tuple[tuple[Any, ...], dict[str, Any]]
-    out_spec: TreeSpec
-    hints: dict[sympy.Symbol, int]
-    unified: dict[sympy.Symbol, sympy.Symbol]
-    outputs: list[Any] = field(default_factory=list)
-    bounds: dict[sympy.Symbol, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
-
-    def expr(self, size: Any) -> sympy.Expr:
-        """A size as an expression over the symbols of the inputs."""
-        found = size.node.expr if hasattr(size, "node") else size
-        return sympy.sympify(found).subs(self.unified)
-
-    def size(self, size: Any) -> int:
-        """A size for the example inputs."""
-        return int(self.expr(size).subs(self.hints))
+ARITHMETIC_SECONDS = 20.0
 
 
 def capture(
@@ -117,117 +49,91 @@ def capture(
         CaptureError: torch.export cannot capture the model.
         InputError: The example inputs do not fit `forward`.
     """
-    args, kwargs = tuple(args), dict(kwargs or {})
+    example = tuple(args), dict(kwargs or {})
     notes: list[str] = []
     if program is None:
-        args, kwargs = _widened(model, args, kwargs, dynamic, notes)
-        program = _export(model, args, kwargs, dynamic, notes)
-    return _captured(model, program, args, kwargs, notes)
-
-
-def _widened(
-    model: torch.nn.Module, args: Any, kwargs: Any, dynamic: Any, notes: list[str]
-) -> Any:
-    """A batch of one becomes a batch of two, since torch.export fixes sizes of 1."""
-    leaves, spec = tree_flatten((args, kwargs))
-    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.ndim]
-    if dynamic != "auto" or not tensors or any(t.shape[0] != 1 for t in tensors):
-        return args, kwargs
-    wide = [
-        torch.cat([leaf, leaf]) if isinstance(leaf, torch.Tensor) and leaf.ndim else leaf
-        for leaf in leaves
-    ]
-    wide_args, wide_kwargs = tree_unflatten(wide, spec)
-    training = [m for m in model.modules() if m.training]
-    try:
-        model.eval()
-        with torch.no_grad():
-            model(*wide_args, **wide_kwargs)
-    except Exception:
-        notes.append("the batch size is fixed at 1: the model does not run with 2")
-        return args, kwargs
-    finally:
-        for module in training:
-            module.training = True
-    return wide_args, wide_kwargs
+        if dynamic == "auto":
+            example = widened(model, *example, notes)
+        program = _export(model, *example, dynamic, notes)
+    return _captured(model, program, *example, notes)
 
 
 def _export(
     model: torch.nn.Module, args: Any, kwargs: Any, dynamic: Any, notes: list[str]
 ) -> ExportedProgram:
-    """Export with as many sizes dynamic as the model allows: all, the batch only, none."""
+    """Export with as many sizes free as the model allows."""
     try:
         bound = inspect.signature(model.forward).bind(*args, **kwargs)
     except TypeError as error:
         raise InputError(f"the inputs do not fit forward(): {error}") from None
-    attempts = [dynamic if dynamic not in (False, None, "auto") else None]
+    attempts: list[tuple[str, Any]] = [("", dynamic or None)]
     if dynamic == "auto":
-        arguments = dict(bound.arguments)
-        free = (_all_dynamic, _batch_dynamic, None)
-        attempts = [_shapes(model, arguments, f) if f else None for f in free]
+        attempts = _attempts(model, dict(bound.arguments))
     failure: Exception | None = None
-    for shapes in attempts:
+    why = ""
+    for fixed, shapes in attempts:
+        is_last = shapes is attempts[-1][1]
         try:
-            program = _export_once(model, args, kwargs, shapes)
+            with arithmetic_limited(math.inf if is_last else ARITHMETIC_SECONDS):
+                program = _export_once(model, args, kwargs, shapes)
+        except TookTooLong:
+            why = why or "the arithmetic with sizes takes too long"
         except Exception as error:
-            failure = failure or error
-            continue
-        if failure is not None:
-            fixed = "all sizes are" if shapes is None else "all sizes but the batch are"
-            why = f"{type(failure).__name__}: {_first_line(failure)}"
-            notes.append(f"{fixed} fixed, since torch.export failed with more of them free ({why})")
-        return program
+            failure = error
+            found = f"{type(error).__name__}: {first_line(error)}"
+            why = why or f"torch.export fails ({found})"
+        else:
+            if why:
+                notes.append(f"{fixed} fixed: with more of them free, {why}")
+            return program
     assert failure is not None
-    raise CaptureError(_explain(failure)) from failure
+    raise CaptureError(explain(failure)) from failure
+
+
+def _attempts(
+    model: torch.nn.Module, arguments: dict[str, Any]
+) -> list[tuple[str, Any]]:
+    """(Which sizes are fixed, the dynamic shapes), the freest first."""
+    length = _length(arguments)
+    ways: dict[str, Callable[[int, int], bool]] = {
+        "no size is": lambda axis, size: True,
+        "all sizes but the batch and the length are": (
+            lambda axis, size: axis == 0 or size == length
+        ),
+        "all sizes but the batch are": lambda axis, size: axis == 0,
+        "all sizes are": lambda axis, size: False,
+    }
+    attempts: list[tuple[str, Any]] = []
+    for fixed, is_free in ways.items():
+        shapes = _forward_order(model, tree_map(partial(_free, is_free), arguments))
+        if attempts and attempts[-1][1] == shapes:
+            attempts.pop()
+        attempts.append((fixed, shapes))
+    return attempts
+
+
+def _length(arguments: dict[str, Any]) -> int | None:
+    """The length of the sequences: the second size of the first input that can be some."""
+    for leaf in tree_leaves(arguments):
+        if isinstance(leaf, torch.Tensor) and leaf.ndim in (2, 3):
+            return leaf.shape[1]
+    return None
+
+
+def _free(is_free: Callable[[int, int], bool], leaf: Any) -> Any:
+    if not isinstance(leaf, torch.Tensor):
+        return None
+    sizes = enumerate(leaf.shape)
+    return {axis: Dim.AUTO for axis, size in sizes if size > 1 and is_free(axis, size)}
 
 
 def _export_once(
     model: torch.nn.Module, args: Any, kwargs: Any, shapes: Any
 ) -> ExportedProgram:
-    training = [m for m in model.modules() if m.training]
-    model.eval()
-    try:
-        with (
-            torch.no_grad(),
-            warnings.catch_warnings(),
-            _quiet_solver(),
-            recording_calls(model),
-        ):
-            warnings.simplefilter("ignore")  # they are about running the model in PyTorch
-            return torch.export.export(
-                model, args, kwargs, dynamic_shapes=shapes, strict=False
-            )
-    finally:
-        for module in training:
-            module.training = True
-
-
-@contextlib.contextmanager
-def _quiet_solver() -> Iterator[None]:
-    """Keep from the terminal what torch.export logs of attempts that are then repeated otherwise."""
-    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _batch_dynamic(leaf: Any) -> Any:
-    if not isinstance(leaf, torch.Tensor):
-        return None
-    return {0: Dim.AUTO} if leaf.ndim and leaf.shape[0] > 1 else {}
-
-
-def _shapes(model: torch.nn.Module, arguments: dict[str, Any], free: Any) -> dict[str, Any]:
-    return _forward_order(model, tree_map(free, arguments))
-
-
-def _all_dynamic(leaf: Any) -> Any:
-    if not isinstance(leaf, torch.Tensor):
-        return None
-    return {axis: Dim.AUTO for axis, size in enumerate(leaf.shape) if size > 1}
+    with silent(), evaluating(model), recording_calls(model):
+        return torch.export.export(
+            model, args, kwargs, dynamic_shapes=shapes, strict=False
+        )
 
 
 def _forward_order(model: torch.nn.Module, shapes: dict[str, Any]) -> dict[str, Any]:
@@ -242,18 +148,6 @@ def _forward_order(model: torch.nn.Module, shapes: dict[str, Any]) -> dict[str, 
     return flat
 
 
-def _explain(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines()]
-    user = [line for line in lines if line.startswith("File ")]
-    where = f" ({user[-1]})" if user else ""
-    kind = type(error).__name__
-    return f"torch.export cannot capture the model: {kind}: {_first_line(error)}{where}"
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-
-
 def _captured(
     model: torch.nn.Module,
     program: ExportedProgram,
@@ -261,10 +155,10 @@ def _captured(
     kwargs: dict[str, Any],
     notes: list[str],
 ) -> Captured:
-    graph = program.graph_module.graph
+    graph, signature = program.graph_module.graph, program.graph_signature
     weights: dict[str, str] = {}
     names: list[str] = []
-    for spec in program.graph_signature.input_specs:
+    for spec in signature.input_specs:
         if spec.kind is InputKind.USER_INPUT:
             names.append(spec.arg.name)
         elif spec.target is not None:
@@ -272,15 +166,16 @@ def _captured(
     tensors = {**program.state_dict, **program.constants}
     tensors = {k: v for k, v in tensors.items() if isinstance(v, torch.Tensor)}
     inputs, arguments = _inputs(model, program, names, args, kwargs)
-    unified, hints = _symbols(graph, inputs)
-    signature = program.graph_signature
-    persistent = {k for k in tensors if k in program.state_dict} - set(
-        signature.non_persistent_buffers
-    )
-    modules, classes = dict(model.named_modules()), {p: type(m) for p, m in model.named_modules()}
-    if isinstance(model, torch.fx.GraphModule):  # from a file: its modules have lost their classes
+    unified, hints = symbols(graph, inputs)
+    stored = {key for key in tensors if key in program.state_dict}
+    modules = dict(model.named_modules())
+    classes: dict[str, type] = {path: type(m) for path, m in modules.items()}
+    if isinstance(model, torch.fx.GraphModule):
+        # From a file: its modules have lost their classes.
         modules, classes = {}, {"": type(model)} | classes_in(graph)
-    return Captured(
+    out_spec = program.call_spec.out_spec
+    assert out_spec is not None
+    captured = Captured(
         graph=graph,
         model_class=f"{classes[''].__module__}.{classes[''].__qualname__}",
         classes=classes,
@@ -289,16 +184,18 @@ def _captured(
         tensors=tensors,
         aliases=_aliases(tensors, classes),
         trainable=set(signature.parameters),
-        persistent=persistent,
+        persistent=stored - set(signature.non_persistent_buffers),
         inputs=inputs,
         arguments=arguments,
         example=(args, kwargs),
-        out_spec=program.call_spec.out_spec,
+        out_spec=out_spec,
         hints=hints,
         unified=unified,
         outputs=list(signature.output_specs),
         notes=notes,
     )
+    note_minima(captured, program.graph_module)
+    return captured
 
 
 def _aliases(
@@ -320,7 +217,12 @@ def _aliases(
         if tensor.device.type == "meta" or tensor.numel() == 0:
             identity: Any = id(tensor)
         else:
-            identity = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+            identity = (
+                tensor.data_ptr(),
+                tuple(tensor.shape),
+                tensor.stride(),
+                tensor.dtype,
+            )
         owner = first.setdefault(identity, key)
         if owner != key:
             aliases[key] = owner
@@ -335,16 +237,15 @@ def _inputs(
     kwargs: dict[str, Any],
 ) -> tuple[list[Input], dict[str, Any]]:
     """The array inputs, and forward's arguments in order with the constants among them."""
-    from torch.utils._pytree import tree_flatten_with_path
-
-    signature = inspect.signature(model.forward)
-    positional = [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    variadic = [p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL]
+    parameters = inspect.signature(model.forward).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [p.name for p in parameters if p.kind in kinds]
+    variadic = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
     leaves, _ = tree_flatten_with_path((args, kwargs))
     inputs: list[Input] = []
     arguments: dict[str, Any] = {}
     for (path, leaf), name in zip(leaves, names, strict=True):
-        steps = [getattr(key, "idx", getattr(key, "key", getattr(key, "name", None))) for key in path]
+        steps = [_step(key) for key in path]
         if steps[0] == 1:
             argument, rest = str(steps[1]), steps[2:]
         elif steps[1] < len(positional):
@@ -359,30 +260,7 @@ def _inputs(
     return inputs, arguments
 
 
-def _symbols(
-    graph: torch.fx.Graph, inputs: list[Input]
-) -> tuple[dict[sympy.Symbol, sympy.Symbol], dict[sympy.Symbol, int]]:
-    """Example sizes of the symbols, and which batch symbols are one.
-
-    torch.export gives each input its own batch symbol where the model never relates them (an attention
-    mask that is indexed by rows of another input, for instance). Token ids and masks share one batch, so
-    integer inputs with the same example batch share the symbol.
-    """
-    placeholders = {n.name: n for n in graph.nodes if n.op == "placeholder"}
-    hints: dict[sympy.Symbol, int] = {}
-    unified: dict[sympy.Symbol, sympy.Symbol] = {}
-    batch: dict[int, sympy.Symbol] = {}
-    for item in inputs:
-        value = placeholders[item.name].meta["val"]
-        for axis, size in enumerate(value.shape):
-            if isinstance(size, int):
-                continue
-            expr = size.node.expr
-            if not isinstance(expr, sympy.Symbol):
-                continue
-            hints.setdefault(expr, item.example.shape[axis])
-            if axis == 0 and not item.example.is_floating_point():
-                owner = batch.setdefault(item.example.shape[0], expr)
-                if owner != expr:
-                    unified[expr] = owner
-    return unified, hints
+def _step(key: Any) -> Any:
+    """What a step of a path into nested arguments is: an index, a key or a name."""
+    names = ("idx", "key", "name")
+    return next(getattr(key, name) for name in names if hasattr(key, name))

@@ -143,7 +143,9 @@ def assigned_names(frame: Frame) -> tuple[str, ...]:
     ]
     if not covering:
         return ()
-    statement = min(covering, key=lambda s: ((s.end_lineno or s.lineno) - s.lineno, -s.col_offset))
+    statement = min(
+        covering, key=lambda s: ((s.end_lineno or s.lineno) - s.lineno, -s.col_offset)
+    )
     targets: list[ast.expr] = []
     if isinstance(statement, ast.Assign):
         targets = statement.targets[:1]

@@ -100,8 +100,8 @@ def _check_folder(path: Path) -> None:
 
 def _outcome(options: Options) -> Outcome:
     from torch2mlx.cli.progress import Display
+    from torch2mlx.silence import unlogged
     from torch2mlx.source import load
-    from torch2mlx.source.dry_run import unlogged
 
     display = Display(enabled=not options.quiet)
     with unlogged(), display.stages() as stage:

@@ -277,21 +277,31 @@ class Body:
             args[next(i for i, out in carried.items() if out == k)]
             for k in range(len(statement.outputs))
         ]
-        held = [self.names.get(s) if isinstance(s, torch.fx.Node) else None for s in sources]
+        held = [
+            self.names.get(s) if isinstance(s, torch.fx.Node) else None for s in sources
+        ]
         values = [self._expression(source) for source in sources]
         others = [a for i, a in enumerate(args) if i not in carried]
-        needed = {self.names[n] for a in others for n in values_in(a) if n in self.names}
+        needed = {
+            self.names[n] for a in others for n in values_in(a) if n in self.names
+        }
         names: list[str] = []
         for node, source, own in zip(statement.outputs, sources, held, strict=True):
             dead = own is not None and last.get(source, -1) <= position
-            first = [own] if own and dead else self._choices(node, self._flowing(statement))
-            avoid = needed | {*names} | ({h for h in held if h} - {own if dead else None})
+            first = (
+                [own] if own and dead else self._choices(node, self._flowing(statement))
+            )
+            avoid = (
+                needed | {*names} | ({h for h in held if h} - {own if dead else None})
+            )
             names.append(self._bind(node, position, last, first, avoid))
         changed = [i for i, name in enumerate(names) if held[i] != name]
         if changed:
             targets = [syntax.name(names[i]) for i in changed]
             new = [values[i] for i in changed]
-            self._emit([syntax.assign(targets, new[0] if len(new) == 1 else ast.Tuple(new))])
+            self._emit(
+                [syntax.assign(targets, new[0] if len(new) == 1 else ast.Tuple(new))]
+            )
         return names
 
     def _loop(
@@ -334,7 +344,9 @@ class Body:
         return ast.For(syntax.name(variable), over, [step], [], lineno=0)
 
     def _step(self, variable: str, args: list[ast.expr], names: list[str]) -> ast.stmt:
-        return syntax.assign([syntax.name(n) for n in names], syntax.call(variable, args))
+        return syntax.assign(
+            [syntax.name(n) for n in names], syntax.call(variable, args)
+        )
 
     def _optional(
         self,
@@ -347,7 +359,9 @@ class Body:
         names = self._carried(statement, item.args, {0: 0}, position, last)
         call = syntax.call(self.attributes.access(item.path), [syntax.name(names[0])])
         attribute = self.attributes.attribute(root(item))
-        present = ast.Compare(ast.Constant(attribute), [ast.In()], [syntax.name("self")])
+        present = ast.Compare(
+            ast.Constant(attribute), [ast.In()], [syntax.name("self")]
+        )
         assigned = syntax.assign([syntax.name(names[0])], call)
         self._emit([ast.If(present, [assigned], [])])
 
@@ -389,13 +403,19 @@ class Body:
             shape = ast.Attribute(self._name(value.value), "shape")
             return ast.Subscript(shape, ast.Constant(value.axis))
         if isinstance(value, SizeOp):
-            return functions.expression(value.function, value.args, {}, self._expression)
+            return functions.expression(
+                value.function, value.args, {}, self._expression
+            )
         if isinstance(value, tuple):
             return ast.Tuple([self._expression(v) for v in value])
         if isinstance(value, list):
             return ast.List([self._expression(v) for v in value])
         if isinstance(value, slice):  # as an argument; between brackets it has colons
-            parts = [value.start, value.stop, *([] if value.step is None else [value.step])]
+            parts = [
+                value.start,
+                value.stop,
+                *([] if value.step is None else [value.step]),
+            ]
             return syntax.call("slice", [self._expression(part) for part in parts])
         return syntax.literal(value)
 

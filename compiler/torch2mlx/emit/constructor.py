@@ -13,7 +13,7 @@ from torch2mlx.emit import syntax
 from torch2mlx.emit.attributes import Attributes, Place
 from torch2mlx.lower.facade import map_values
 from torch2mlx.outline.classes import ClassSpec, Ref
-from torch2mlx.outline.template import EMPTY, Construct, Hole
+from torch2mlx.outline.template import EMPTY, Construct
 
 
 def body(spec: ClassSpec, attributes: Attributes, stored: list[str]) -> list[ast.stmt]:
@@ -40,7 +40,9 @@ def body(spec: ClassSpec, attributes: Attributes, stored: list[str]) -> list[ast
         else:
             if place.is_list:
                 statements.append(_set(name, ast.List([])))
-            statements.append(ast.If(writer.condition(*condition), [_set(name, value)], []))
+            statements.append(
+                ast.If(writer.condition(*condition), [_set(name, value)], [])
+            )
         statements += writer.extras(name, place)
     frozen = [attributes.attribute(root) for root in _buffers(attributes)]
     if frozen:
@@ -63,7 +65,9 @@ def parameters(spec: ClassSpec) -> ast.arguments:
     """`self` and the constructor parameters, with types and defaults."""
     args = [ast.arg("self")]
     args += [ast.arg(p.name, syntax.name(p.type.__name__)) for p in spec.parameters]
-    defaults = [syntax.literal(p.default) for p in spec.parameters if p.default is not EMPTY]
+    defaults = [
+        syntax.literal(p.default) for p in spec.parameters if p.default is not EMPTY
+    ]
     return ast.arguments([], args, None, [], [], None, defaults)
 
 
@@ -91,7 +95,9 @@ class _Writer:
         """Arrays that a layer's module owns besides the layer's own."""
         if place.construct is None:
             return []
-        return [_set(f"{name}.{part}", self.place(p)) for part, p in place.children.items()]
+        return [
+            _set(f"{name}.{part}", self.place(p)) for part, p in place.children.items()
+        ]
 
     def elements(self, place: Place) -> ast.expr:
         """A list; elements that nothing is left of are identities, so that numbers stay."""
@@ -174,7 +180,12 @@ class _Writer:
 def _follows(entry: tuple[str, ast.expr], last: tuple[str, ast.expr]) -> bool:
     """Whether a dict's entry differs from the one before it by the next number in its key only."""
     now, before = (re.fullmatch(r"(.*?)(0|[1-9]\d*)", key) for key, _ in (entry, last))
-    if not now or not before or now[1] != before[1] or int(now[2]) != int(before[2]) + 1:
+    if (
+        not now
+        or not before
+        or now[1] != before[1]
+        or int(now[2]) != int(before[2]) + 1
+    ):
         return False
     return ast.dump(entry[1]) == ast.dump(last[1])
 

@@ -1,9 +1,9 @@
 """How each function of a lowered graph is written: operators, methods, `mx.` calls.
 
-    operator.add(x, y)              ->  x + y
-    mx.reshape(x, (2, 3))           ->  x.reshape(2, 3)
-    mx.transpose(x, (0, 2, 1, 3))   ->  x.swapaxes(1, 2)
-    mx.mean(x, axis=(1, 2))         ->  mx.mean(x, axis=(1, 2))
+operator.add(x, y)              ->  x + y
+mx.reshape(x, (2, 3))           ->  x.reshape(2, 3)
+mx.transpose(x, (0, 2, 1, 3))   ->  x.swapaxes(1, 2)
+mx.mean(x, axis=(1, 2))         ->  mx.mean(x, axis=(1, 2))
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def expression(
         if special is not None:
             return special
     written = [write(arg) for arg in args]
-    return syntax.call(function_name(target), written, **{k: write(v) for k, v in kwargs.items()})
+    return syntax.call(
+        function_name(target), written, **{k: write(v) for k, v in kwargs.items()}
+    )
 
 
 def _special(target: Any, args: tuple[Any, ...], write: Write) -> ast.expr | None:
@@ -99,7 +101,9 @@ def _special(target: Any, args: tuple[Any, ...], write: Write) -> ast.expr | Non
     if target is intrinsics.astype:
         return syntax.method(write(args[0]), "astype", [write(args[1])])
     if target in AT:
-        place = ast.Subscript(ast.Attribute(write(args[0]), "at"), index(args[1], write))
+        place = ast.Subscript(
+            ast.Attribute(write(args[0]), "at"), index(args[1], write)
+        )
         return syntax.method(place, AT[target], [write(args[2])])
     if target is mx.reshape and len(args) == 2:
         return _reshape(args, write)
@@ -108,7 +112,9 @@ def _special(target: Any, args: tuple[Any, ...], write: Write) -> ast.expr | Non
     if target is mx.flatten:
         return syntax.method(write(args[0]), "flatten", [write(a) for a in args[1:]])
     if target in METHODS:
-        return syntax.method(write(args[0]), METHODS[target], [write(a) for a in args[1:]])
+        return syntax.method(
+            write(args[0]), METHODS[target], [write(a) for a in args[1:]]
+        )
     return None
 
 
@@ -161,7 +167,13 @@ def _names() -> dict[int, str]:
         for attribute, value in vars(space).items():
             if callable(value) and not attribute.startswith("_"):
                 found.setdefault(id(value), f"{prefix}.{attribute}")
-    for function in (builtins.max, builtins.min, builtins.round, builtins.int, builtins.float):
+    for function in (
+        builtins.max,
+        builtins.min,
+        builtins.round,
+        builtins.int,
+        builtins.float,
+    ):
         found[id(function)] = function.__name__
     return found
 
@@ -178,4 +190,6 @@ def function_name(target: Any) -> str:
 
 def is_helper(target: Any) -> bool:
     """Whether `target` is a function of the templates, to be copied into the generated file."""
-    return inspect.isfunction(target) and target.__module__.startswith("torch2mlx_templates.")
+    return inspect.isfunction(target) and target.__module__.startswith(
+        "torch2mlx_templates."
+    )

@@ -69,7 +69,11 @@ def interface(model: Segment, captured: Captured) -> Interface:
         kind = "mx.array"
         if item.path:
             reads[node] = _part(name, item.path)
-            kind = "list[mx.array]" if isinstance(item.path[0], int) else "dict[str, mx.array]"
+            kind = (
+                "list[mx.array]"
+                if isinstance(item.path[0], int)
+                else "dict[str, mx.array]"
+            )
         parameters.setdefault(name, kind if len(item.path) < 2 else "Any")
         label = _label(name, item.path)
         lines.append(f"{label}: {symbols.describe(node)}")
@@ -97,16 +101,20 @@ def interface(model: Segment, captured: Captured) -> Interface:
 def _check_bounds(
     label: str, x: ast.expr, symbols: Symbols, node: torch.fx.Node
 ) -> list[ast.stmt]:
-    """Refuse sizes beyond those for which the code is right: MLX reads past the end of a table."""
+    """Refuse sizes for which the code would be wrong.
+
+    MLX reads past the end of a table that is too short, and code for several rows may not fit one.
+    """
     statements: list[ast.stmt] = []
-    for axis, limit in symbols.bounded(node):
+    for axis, sign, limit in symbols.bounded(node):
         size = ast.Subscript(ast.Attribute(x, "shape"), ast.Constant(axis))
-        beyond = ast.Compare(size, [ast.Gt()], [ast.Constant(limit)])
+        beyond: ast.cmpop = ast.Gt() if sign == "<=" else ast.Lt()
         letter = symbols.stored(node)[axis]
-        text = ast.Constant(f"{label} must have {letter} <= {limit}, not ")
+        text = ast.Constant(f"{label} must have {letter} {sign} {limit}, not ")
         message = ast.JoinedStr([text, ast.FormattedValue(size, -1)])
         error = ast.Raise(syntax.call("ValueError", [message]))
-        statements.append(ast.If(beyond, [error], []))
+        test = ast.Compare(size, [beyond], [ast.Constant(limit)])
+        statements.append(ast.If(test, [error], []))
     return statements
 
 
@@ -130,12 +138,19 @@ def _check_fixed(
         found: ast.expr = ast.Subscript(shape, ast.Constant(fixed[0]))
         wanted = ast.Constant(int(sizes[fixed[0]]))
     elif fixed == list(range(fixed[0], fixed[-1] + 1)):
-        bounds = ast.Slice(*(None if b in (0, rank) else ast.Constant(b) for b in (fixed[0], fixed[-1] + 1)))
+        bounds = ast.Slice(
+            *(
+                None if b in (0, rank) else ast.Constant(b)
+                for b in (fixed[0], fixed[-1] + 1)
+            )
+        )
         found = shape if len(fixed) == rank else ast.Subscript(shape, bounds)
     else:
         found = ast.Tuple([ast.Subscript(shape, ast.Constant(axis)) for axis in fixed])
     text = ast.Constant(f"{label} must be [{', '.join(sizes)}], not ")
-    message = ast.JoinedStr([text, ast.FormattedValue(syntax.call("list", [shape]), -1)])
+    message = ast.JoinedStr(
+        [text, ast.FormattedValue(syntax.call("list", [shape]), -1)]
+    )
     error = ast.Raise(syntax.call("ValueError", [message]))
     return [ast.If(ast.Compare(found, [ast.NotEq()], [wanted]), [error], [])]
 
@@ -179,7 +194,11 @@ class Structure:
         if spec.is_leaf():
             value = next(leaves)
             constant = value is None or isinstance(value, bool | int | float | str)
-            return ("None" if value is None else type(value).__name__) if constant else "mx.array"
+            return (
+                ("None" if value is None else type(value).__name__)
+                if constant
+                else "mx.array"
+            )
         kinds = [self._annotation(child, leaves) for child in spec.children()]
         union = " | ".join(dict.fromkeys(kinds)) or "mx.array"
         if _keys(spec) is not None:
@@ -200,15 +219,26 @@ class Structure:
             return
         keys = _keys(spec) or list(range(spec.num_children))
         for key, child in zip(keys, spec.children(), strict=True):
-            label = str(key) if not prefix and isinstance(key, str) else f"{prefix}[{key!r}]"
+            label = (
+                str(key)
+                if not prefix and isinstance(key, str)
+                else f"{prefix}[{key!r}]"
+            )
             yield from self._labels(child, label)
 
     def _check(self, spec: TreeSpec) -> None:
         if spec.is_leaf():
             return
         keys = _keys(spec)
-        if keys is None and spec.type not in (tuple, list, collections.namedtuple, torch.Size):
-            raise CaptureError(f"an output of type {spec.type} cannot be returned by MLX code")
+        if keys is None and spec.type not in (
+            tuple,
+            list,
+            collections.namedtuple,
+            torch.Size,
+        ):
+            raise CaptureError(
+                f"an output of type {spec.type} cannot be returned by MLX code"
+            )
         if keys is not None and not all(isinstance(key, str | int) for key in keys):
             raise CaptureError(f"an output dict has a key that is no string: {keys}")
         for child in spec.children():
@@ -222,7 +252,11 @@ def _keys(spec: TreeSpec) -> list[Any] | None:
         context = spec.context
         is_listed = isinstance(context, list | tuple)
         keys = list(context) if is_listed else []
-        if len(keys) == 2 and isinstance(keys[1], list | tuple) and not isinstance(keys[0], str):
+        if (
+            len(keys) == 2
+            and isinstance(keys[1], list | tuple)
+            and not isinstance(keys[0], str)
+        ):
             keys = list(keys[1])  # defaultdict: [default factory, keys]
         return keys
     return None
@@ -233,10 +267,10 @@ class Symbols:
 
     def __init__(self, captured: Captured, inputs: list[tuple[Input, torch.fx.Node]]):
         self.captured = captured
-        self.letters: dict[sympy.Symbol, str] = {}
+        self.letters: dict[sympy.Expr, str] = {}
         free = itertools.chain(LETTERS, (f"N{i}" for i in itertools.count(1)))
         self._free = free
-        self._checked: set[sympy.Symbol] = set()
+        self._checked: set[sympy.Expr] = set()
         self.derived: dict[sympy.Expr, str] = {}
         for _, node in inputs:
             self._name(node)
@@ -269,14 +303,18 @@ class Symbols:
         stored = ", ".join(self.stored(value))
         return f"{dtype} [{stored}], channels last (PyTorch: [{', '.join(sizes)}])"
 
-    def bounded(self, node: torch.fx.Node) -> list[tuple[int, int]]:
-        """[(axis, largest size)] of the axes that must not be longer, for the first input that has each."""
+    def bounded(self, node: torch.fx.Node) -> list[tuple[int, str, int]]:
+        """[(axis, "<=" or ">=", size)], for the first input that has each bounded size."""
         shape, found = node.meta["val"].shape, []
         for axis, natural in enumerate(node.meta.get("perm") or range(len(shape))):
-            expr = self.captured.expr(shape[natural])
-            if expr in self.captured.bounds and expr not in self._checked:
-                self._checked.add(expr)
-                found.append((axis, self.captured.bounds[expr]))
+            expr: Any = self.captured.expr(shape[natural])
+            if expr in self._checked:
+                continue
+            self._checked.add(expr)
+            if expr in self.captured.bounds:
+                found.append((axis, "<=", self.captured.bounds[expr]))
+            if expr in self.captured.minima:
+                found.append((axis, ">=", self.captured.minima[expr]))
         return found
 
     def stored(self, node: torch.fx.Node) -> list[str]:
@@ -287,15 +325,23 @@ class Symbols:
     def _natural(self, node: torch.fx.Node) -> list[str]:
         """The sizes of an array as PyTorch has them, in letters."""
         shape = node.meta["val"].shape
-        letters = dict(zip(node.meta.get("perm") or range(len(shape)), axis_names(node), strict=True))
+        letters = dict(
+            zip(
+                node.meta.get("perm") or range(len(shape)),
+                axis_names(node),
+                strict=True,
+            )
+        )
         return [self._size(size, letters[axis]) for axis, size in enumerate(shape)]
 
     def _size(self, size: Any, letter: str) -> str:
         """One size in letters; a long formula gets a letter of its own, such as H2."""
         expr = self.captured.expr(size)
-        names = {s: sympy.Symbol(n) for s, n in self.letters.items()}
+        names: Any = {s: sympy.Symbol(n) for s, n in self.letters.items()}
         text = str(expr.subs(names, simultaneous=True))
-        if expr.free_symbols <= self.letters.keys() and re.fullmatch(r"[\w +*-]{1,9}", text):
+        if expr.free_symbols <= self.letters.keys() and re.fullmatch(
+            r"[\w +*-]{1,9}", text
+        ):
             return text
         taken = {*self.letters.values(), *self.derived.values()}
         new = next(n for i in itertools.count(2) if (n := f"{letter}{i}") not in taken)

@@ -30,7 +30,7 @@ IMPORTS = {
     "Any": "from typing import Any",
 }
 ALWAYS = {"dataclass", "Path"}
-MODE = black.Mode(line_length=88, target_versions={black.TargetVersion.PY311})
+MODE = black.Mode(line_length=88)
 
 
 def emit(outlined: Outlined, captured: Captured, origin: str, title: str) -> str:
@@ -82,7 +82,9 @@ def _class(
         sizes = [isinstance(n.meta["hint"], int) for n in segment.inputs]
         kinds = ["int" if is_size else "mx.array" for is_size in sizes]
         count = len(spec.template.outputs)
-        returns = "mx.array" if count == 1 else f"tuple[{', '.join(['mx.array'] * count)}]"
+        returns = (
+            "mx.array" if count == 1 else f"tuple[{', '.join(['mx.array'] * count)}]"
+        )
     else:
         structure = Structure(captured.out_spec)
         body = Body(spec, attributes, face.names, structure.build, face.reads)
@@ -90,13 +92,19 @@ def _class(
         function.parameters = face.parameters
         function.statements = [*face.checks, *function.statements]
         kinds, returns = face.annotations, face.returns
-    source = _environment().get_template("class.py.jinja").render(
-        name=spec.name,
-        signature=_code(constructor.parameters(spec)),
-        init=[_code(s) for s in constructor.body(spec, attributes, function.stored)],
-        call=_call_signature(function, kinds),
-        returns=returns,
-        body=[_code(statement) for statement in function.statements],
+    source = (
+        _environment()
+        .get_template("class.py.jinja")
+        .render(
+            name=spec.name,
+            signature=_code(constructor.parameters(spec)),
+            init=[
+                _code(s) for s in constructor.body(spec, attributes, function.stored)
+            ],
+            call=_call_signature(function, kinds),
+            returns=returns,
+            body=[_code(statement) for statement in function.statements],
+        )
     )
     return source, function.targets
 

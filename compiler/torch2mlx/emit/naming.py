@@ -9,14 +9,38 @@ from collections.abc import Iterable, Iterator
 
 import mlx.core as mx
 import torch.fx
-from torch2mlx_templates.helpers import masked_attention
 
-from torch2mlx.capture.provenance import assigned_names, frames, frames_in_class, is_torch
+from torch2mlx.capture.provenance import (
+    assigned_names,
+    frames,
+    frames_in_class,
+    is_torch,
+)
 from torch2mlx.outline.segments import argument_names
+from torch2mlx_templates.helpers import masked_attention
 
 # Names that generated functions read; a variable must not hide them
 TAKEN = frozenset(
-    "mx nn math self range super max min round int float str dict list tuple slice layer stage".split()
+    [
+        "mx",
+        "nn",
+        "math",
+        "self",
+        "range",
+        "super",
+        "max",
+        "min",
+        "round",
+        "int",
+        "float",
+        "str",
+        "dict",
+        "list",
+        "tuple",
+        "slice",
+        "layer",
+        "stage",
+    ]
 )
 
 MEANINGLESS = frozenset({"ret", "result", "input", "output"})
@@ -99,5 +123,8 @@ def candidates(preferred: Iterable[str]) -> Iterator[str]:
         if is_variable(name) and name not in seen:
             seen.add(name)
             yield name
-    stem = next((name for name in wanted if is_variable(name)), "x").rstrip("0123456789_") or "x"
+    stem = (
+        next((name for name in wanted if is_variable(name)), "x").rstrip("0123456789_")
+        or "x"
+    )
     yield from (f"{stem}{i}" for i in itertools.count(1))

@@ -37,7 +37,7 @@ class Sizes:
         for position, statement in enumerate(statements):
             counts.update(statement.dims())
             last_read.update({dim.value: position for dim in statement.dims()})
-            last_use.update({node: position for node in statement.arrays()})
+            last_use.update(dict.fromkeys(statement.arrays(), position))
         by_value: dict[torch.fx.Node, list[Dim]] = {}
         for dim in counts:
             by_value.setdefault(dim.value, []).append(dim)
@@ -55,7 +55,11 @@ class Sizes:
             if dim not in found:
                 names.append("_")
                 continue
-            name = next(n for n in (letter, *(f"{letter}{i}" for i in range(2, 99))) if n not in used)
+            name = next(
+                n
+                for n in (letter, *(f"{letter}{i}" for i in range(2, 99)))
+                if n not in used
+            )
             used.add(name)
             self.names[dim] = name
             names.append(name)
@@ -70,7 +74,9 @@ class Sizes:
         known = [i for i, name in enumerate(names) if name != "_"]
         if len(known) == 1:
             target = syntax.name(names[known[0]])
-            return [syntax.assign([target], ast.Subscript(shape, ast.Constant(known[0])))]
+            return [
+                syntax.assign([target], ast.Subscript(shape, ast.Constant(known[0])))
+            ]
         return [syntax.assign([syntax.name(name) for name in names], shape)]
 
 

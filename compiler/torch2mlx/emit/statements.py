@@ -52,7 +52,11 @@ class Statement:
     @property
     def single(self) -> bool:
         """Whether it can be an expression within another statement."""
-        return len(self.outputs) == 1 and isinstance(self.item, Op | Invoke) and not self.optional
+        return (
+            len(self.outputs) == 1
+            and isinstance(self.item, Op | Invoke)
+            and not self.optional
+        )
 
     def operands(self) -> Any:
         """Its operands."""
@@ -67,7 +71,9 @@ class Statement:
 
     def arrays(self) -> list[torch.fx.Node]:
         """The values that it uses for more than their sizes."""
-        return [leaf for leaf in leaves(self.operands()) if isinstance(leaf, torch.fx.Node)]
+        return [
+            leaf for leaf in leaves(self.operands()) if isinstance(leaf, torch.fx.Node)
+        ]
 
     def dims(self) -> list[Dim]:
         """The sizes that it reads, as often as it does."""
@@ -121,7 +127,9 @@ def statements_of(template: Template, optional: set[str]) -> list[Statement]:
             statements.append(Statement(Unpack(item, parts), found))
             continue
         absent = not isinstance(item, Op) and root(item) in optional
-        statements.append(Statement(item, item.outputs, absent and isinstance(item, Invoke)))
+        statements.append(
+            Statement(item, item.outputs, absent and isinstance(item, Invoke))
+        )
     statements.append(Statement(Result(template.outputs)))
     return statements
 

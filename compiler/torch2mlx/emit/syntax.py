@@ -60,7 +60,11 @@ def literal(value: Any) -> ast.expr:
         return _float(value)
     if isinstance(value, int) and not isinstance(value, bool) and value < 0:
         return ast.UnaryOp(ast.USub(), ast.Constant(-value))
-    if isinstance(value, complex) or value is None or isinstance(value, bool | int | str):
+    if (
+        isinstance(value, complex)
+        or value is None
+        or isinstance(value, bool | int | str)
+    ):
         return ast.Constant(value)
     if isinstance(value, mlx.core.Device | mlx.core.DeviceType):
         kind = value.type if isinstance(value, mlx.core.Device) else value
@@ -121,13 +125,21 @@ def tidy(source: str) -> str:
             short = re.sub(r"(?i)e([+-]?)0+(?=\d)", r"e\1", token.string)
             if short != token.string:
                 edits.append((token.start, token.end, short))
-        group = [t.string for t in tokens[i : i + 5]]
-        if len(group) == 5 and group[:3] == ["**", "(", "-"] and group[4] == ")":
-            if tokens[i + 3].type == tokenize.NUMBER:
-                edits.append((tokens[i + 1].start, tokens[i + 1].end, ""))
-                edits.append((tokens[i + 4].start, tokens[i + 4].end, ""))
+        if _is_negative_power(tokens[i : i + 5]):
+            edits.append((tokens[i + 1].start, tokens[i + 1].end, ""))
+            edits.append((tokens[i + 4].start, tokens[i + 4].end, ""))
     lines = source.splitlines(keepends=True)
     for (row, start), (_, end), new in sorted(edits, reverse=True):
         line = lines[row - 1]
         lines[row - 1] = line[:start] + new + line[end:]
     return "".join(lines)
+
+
+def _is_negative_power(tokens: list[tokenize.TokenInfo]) -> bool:
+    """Whether the tokens are `** ( - number )`."""
+    marks = [token.string for token in tokens]
+    return (
+        len(marks) == 5
+        and [*marks[:3], marks[4]] == ["**", "(", "-", ")"]
+        and tokens[3].type == tokenize.NUMBER
+    )

@@ -37,4 +37,9 @@ def at_minimum(x: mx.array, index: Any, update: mx.array) -> mx.array:
     return x.at[index].minimum(update)
 
 
-AT = {"add": at_add, "multiply": at_multiply, "maximum": at_maximum, "minimum": at_minimum}
+AT = {
+    "add": at_add,
+    "multiply": at_multiply,
+    "maximum": at_maximum,
+    "minimum": at_minimum,
+}

@@ -19,7 +19,14 @@ import networkx
 import torch
 
 from torch2mlx.outline.operands import Invoke, Loop, Op, Segment, segments_below
-from torch2mlx.outline.template import EMPTY, Abstraction, Hole, Instances, Template, root
+from torch2mlx.outline.template import (
+    EMPTY,
+    Abstraction,
+    Hole,
+    Instances,
+    Template,
+    root,
+)
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,9 @@ def _structures(group: list[Segment], instances: Instances) -> list[list[_Member
     merged: dict[Any, list[_Member]] = {}
     for key in largest_first:
         members = by_key[key]
-        host = next((k for k in merged if _absorb(merged[k][0], members, instances)), None)
+        host = next(
+            (k for k in merged if _absorb(merged[k][0], members, instances)), None
+        )
         if host is None:
             merged[key] = members
         else:
@@ -193,7 +202,9 @@ def _skippable(template: Template, roots: frozenset[str]) -> bool:
         value = item.args[0] if len(item.args) == 1 else None
         if not isinstance(value, torch.fx.Node) or len(item.outputs) != 1:
             return False
-    arrays = {p.partition(".")[0] for p, c in template.attributes.items() if c.target is None}
+    arrays = {
+        p.partition(".")[0] for p, c in template.attributes.items() if c.target is None
+    }
     return called == roots and not arrays & roots
 
 
@@ -229,7 +240,9 @@ def _unify(
             shared = None in vector and namesake and _agree(vector, namesake)
             spec.values[index] = Ref(info.hint) if shared else known[0]
             continue
-        found = next((n for n, other in parameters.items() if _agree(vector, other)), None)
+        found = next(
+            (n for n, other in parameters.items() if _agree(vector, other)), None
+        )
         if found is None:
             found = _parameter_name(vector, info, owners, taken)
             taken.add(found)
@@ -242,12 +255,18 @@ def _unify(
         there = tuple(absent not in m.absent for m in members)
         condition = _condition(there, parameters, defaults)
         if condition is None:
-            flag = absent if absent not in taken and absent.isidentifier() else f"has_{absent}"
+            flag = (
+                absent
+                if absent not in taken and absent.isidentifier()
+                else f"has_{absent}"
+            )
             parameters[flag], defaults[flag] = there, False
             condition = (flag, None)
         spec.optional[absent] = condition
     spec.parameters = [
-        Parameter(n, type(next(v for v in vector if v is not None)), defaults.get(n, EMPTY))
+        Parameter(
+            n, type(next(v for v in vector if v is not None)), defaults.get(n, EMPTY)
+        )
         for n, vector in parameters.items()
     ]
     spec.parameters.sort(key=lambda p: p.default is not EMPTY)
@@ -271,7 +290,10 @@ def _condition(
             if tuple(differ) == there:
                 return a, Ref(b)
     for name in ("stride",):
-        if name in defaults and tuple(v != defaults[name] for v in parameters[name]) == there:
+        if (
+            name in defaults
+            and tuple(v != defaults[name] for v in parameters[name]) == there
+        ):
             return name, defaults[name]
     return None
 
@@ -296,7 +318,8 @@ def _same(a: Any, b: Any) -> bool:
 
 def _agree(vector: Iterable[Any], other: Iterable[Any]) -> bool:
     return all(
-        a is None or b is None or _same(a, b) for a, b in zip(vector, other, strict=True)
+        a is None or b is None or _same(a, b)
+        for a, b in zip(vector, other, strict=True)
     )
 
 
@@ -319,7 +342,9 @@ def _parameter_name(
     candidates = [hint, f"{path}_{hint}".strip("_")]
     candidates += [f"{hint}{i}" for i in range(2, 10_000)]
     return next(
-        c for c in candidates if c not in taken and c.isidentifier() and not keyword.iskeyword(c)
+        c
+        for c in candidates
+        if c not in taken and c.isidentifier() and not keyword.iskeyword(c)
     )
 
 
@@ -332,7 +357,9 @@ def _author_attributes(
     names = [
         name
         for name, value in vars(first).items()
-        if type(value) is type(vector[0]) and not name.startswith("_") and name != "training"
+        if type(value) is type(vector[0])
+        and not name.startswith("_")
+        and name != "training"
     ]
     return [
         name
@@ -344,7 +371,9 @@ def _author_attributes(
     ]
 
 
-def _defaults(spec: ClassSpec, parameters: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
+def _defaults(
+    spec: ClassSpec, parameters: dict[str, tuple[Any, ...]]
+) -> dict[str, Any]:
     """MLX's own default for parameters that mostly have it; the common value where some need none."""
     defaults: dict[str, Any] = {}
     for name, vector in parameters.items():
@@ -357,6 +386,10 @@ def _defaults(spec: ClassSpec, parameters: dict[str, tuple[Any, ...]]) -> dict[s
         default = spec.template.holes[index].default
         counts = Counter(v for v in parameters[value.name] if v is not None)
         common, count = counts.most_common(1)[0]
-        if default is not EMPTY and _same(default, common) and 2 * count >= counts.total():
+        if (
+            default is not EMPTY
+            and _same(default, common)
+            and 2 * count >= counts.total()
+        ):
             defaults[value.name] = default
     return defaults

@@ -14,7 +14,13 @@ from torch2mlx.ir.layer import Layer, Weight
 from torch2mlx.lower.driver import Lowered
 from torch2mlx.outline.classes import ClassSpec, build_classes
 from torch2mlx.outline.loops import roll
-from torch2mlx.outline.operands import Attr, Invoke, Segment, invokes, leaves, segments_below
+from torch2mlx.outline.operands import (
+    Attr,
+    Segment,
+    invokes,
+    leaves,
+    segments_below,
+)
 from torch2mlx.outline.printer import print_classes
 from torch2mlx.outline.scopes import (
     below,

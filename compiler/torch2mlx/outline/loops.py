@@ -1,15 +1,22 @@
 """Runs of calls over a list of modules become a loop.
 
-    x = self.layer[0](x, mask)
-    x = self.layer[1](x, mask)    ->    for layer in self.layer:
-    x = self.layer[2](x, mask)              x = layer(x, mask)
+x = self.layer[0](x, mask)
+x = self.layer[1](x, mask)    ->    for layer in self.layer:
+x = self.layer[2](x, mask)              x = layer(x, mask)
 """
 
 from __future__ import annotations
 
 import torch.fx
 
-from torch2mlx.outline.operands import Invoke, Item, Loop, Segment, item_values, values_in
+from torch2mlx.outline.operands import (
+    Invoke,
+    Item,
+    Loop,
+    Segment,
+    item_values,
+    values_in,
+)
 
 Step = Invoke | Loop
 
@@ -117,10 +124,14 @@ def _carried(
     previous: Step, step: Step, uses: dict[torch.fx.Node, int]
 ) -> dict[int, int] | None:
     """Argument position -> output of the previous step; None when they are no chain."""
-    if len(previous.args) != len(step.args) or len(previous.outputs) != len(step.outputs):
+    if len(previous.args) != len(step.args) or len(previous.outputs) != len(
+        step.outputs
+    ):
         return None
     mapping: dict[int, int] = {}
-    for position, (before, after) in enumerate(zip(previous.args, step.args, strict=True)):
+    for position, (before, after) in enumerate(
+        zip(previous.args, step.args, strict=True)
+    ):
         if after in previous.outputs:
             mapping[position] = previous.outputs.index(after)
         elif before != after or type(before) is not type(after):

@@ -1,8 +1,8 @@
 """An outlined model as text, for `--dump outline`.
 
-    BasicBlock(in_channels: int, stride: int = 1)
-      conv1 = Conv2d(in_channels=in_channels, ...)
-      $2 = conv1($0)
+BasicBlock(in_channels: int, stride: int = 1)
+  conv1 = Conv2d(in_channels=in_channels, ...)
+  $2 = conv1($0)
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class _Printer:
     def print(self) -> str:
         spec, template = self.spec, self.spec.template
         parameters = [
-            f"{p.name}: {p.type.__name__}" + ("" if p.default is EMPTY else f" = {p.default}")
+            f"{p.name}: {p.type.__name__}"
+            + ("" if p.default is EMPTY else f" = {p.default}")
             for p in spec.parameters
         ]
         inputs = ", ".join(self._value(node) for node in template.segment.inputs)
@@ -48,7 +49,11 @@ class _Printer:
 
     def _construct(self, construct: Construct) -> str:
         target = construct.target
-        name = "array" if target is None else getattr(target, "name", "") or target.__name__
+        name = (
+            "array"
+            if target is None
+            else getattr(target, "name", "") or target.__name__
+        )
         arguments = [f"{k}={self._operand(v)}" for k, v in construct.arguments.items()]
         return f"{name}({', '.join(arguments)})"
 

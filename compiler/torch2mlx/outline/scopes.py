@@ -26,7 +26,10 @@ def is_container(cls: type | None) -> bool:
     """Whether modules of this class only hold others, or call them one after the other."""
     if cls is None or not issubclass(cls, CONTAINERS):
         return False
-    return not issubclass(cls, torch.nn.Sequential) or cls.forward is torch.nn.Sequential.forward
+    return (
+        not issubclass(cls, torch.nn.Sequential)
+        or cls.forward is torch.nn.Sequential.forward
+    )
 
 
 # Functions that have a layer of the same meaning: a ReLU in a list of layers must be a module
@@ -98,7 +101,9 @@ def scope_calls(node: torch.fx.Node) -> tuple[ModuleCall, ...]:
     origin = node.meta.get("origin")
     calls = module_calls(origin) if origin is not None else ()
     if node.op == "call_module":
-        inside = [i for i, call in enumerate(calls) if call.path == node.target and call.path]
+        inside = [
+            i for i, call in enumerate(calls) if call.path == node.target and call.path
+        ]
         calls = calls[: inside[0]] if inside else calls
     return calls[1:]
 
@@ -138,9 +143,9 @@ def dissolve_containers(scope: Scope, classes: dict[str, type]) -> None:
 
 def as_layer(scope: Scope) -> Layer | None:
     """The layer that a call of one activation is; None when it is anything else."""
-    if len(scope.children) != 1 or isinstance(scope.children[0], Scope):
+    node = scope.children[0] if len(scope.children) == 1 else scope
+    if isinstance(node, Scope):
         return None
-    (node,) = scope.children
     one_argument = len(node.args) == 1 and not node.kwargs
     cls = LAYER_OF.get(node.target) if one_argument else None  # type: ignore[arg-type]
     return Layer(cls) if cls is not None else None
@@ -161,7 +166,9 @@ def dissolve_foreign(scope: Scope) -> None:
     for child in scope.children:
         if isinstance(child, Scope):
             dissolve_foreign(child)
-    if scope.parent is not None and any(not _owned(c, scope.path) for c in _flat(scope)):
+    if scope.parent is not None and any(
+        not _owned(c, scope.path) for c in _flat(scope)
+    ):
         scope.dissolved = True
 
 

@@ -39,18 +39,25 @@ class Builder:
     def __init__(self, captured: Captured):
         self.captured = captured
 
-    def model(self, scope: Scope, output: torch.fx.Node, inputs: list[torch.fx.Node]) -> Segment:
+    def model(
+        self, scope: Scope, output: torch.fx.Node, inputs: list[torch.fx.Node]
+    ) -> Segment:
         """The segment of the whole model."""
         results: list[Any] = list(output.args[0])  # type: ignore[arg-type]
         return self.build(scope, results, inputs)
 
     def build(
-        self, scope: Scope, outputs: Iterable[Any], inputs: list[torch.fx.Node] | None = None
+        self,
+        scope: Scope,
+        outputs: Iterable[Any],
+        inputs: list[torch.fx.Node] | None = None,
     ) -> Segment:
         """The segment of `scope`, which must define `outputs` for its surroundings."""
         segment = Segment(scope.path, self.captured.classes.get(scope.path))
         inside = set(scope.nodes())
-        children = [self._child(c) if isinstance(c, Scope) else c for c in scope.children]
+        children = [
+            self._child(c) if isinstance(c, Scope) else c for c in scope.children
+        ]
         if inputs is None:
             segment.inputs = self._inputs(scope.path, children, inside)
         else:
@@ -74,7 +81,9 @@ class Builder:
             return node
         nodes = scope.nodes()
         inside = set(nodes)
-        escaping = [n for n in nodes if any(user not in inside for user in _array_users(n))]
+        escaping = [
+            n for n in nodes if any(user not in inside for user in _array_users(n))
+        ]
         escaping.sort(key=lambda node: _result_position(node, scope.path))
         return self.build(scope, escaping)
 
@@ -84,7 +93,9 @@ class Builder:
         """Arrays from outside, in the order in which they are first used."""
         found: dict[torch.fx.Node, None] = {}
         for child in children:
-            sources = child.inputs if isinstance(child, Segment) else child.all_input_nodes
+            sources = (
+                child.inputs if isinstance(child, Segment) else child.all_input_nodes
+            )
             for node in sources:
                 if node in inside or is_size(node):
                     continue
@@ -133,7 +144,7 @@ class Builder:
         made = {i.path: i.callee for item in segment.items for i in invokes(item)}
         names = itertools.chain([base], (f"{base}{i}" for i in itertools.count(2)))
         for name in names:
-            if made.get(name, None) == layer:
+            if made.get(name) == layer:
                 return name
             if name not in made and prefix + name not in self.captured.classes:
                 return name
@@ -157,7 +168,11 @@ class Builder:
                 return Dim(value, axis)  # type: ignore[arg-type]
         elif node.all_input_nodes and all(is_size(a) for a in node.all_input_nodes):
             parts = map_values(
-                lambda a: self._size(a, visible, segment) if isinstance(a, torch.fx.Node) else a,
+                lambda a: (
+                    self._size(a, visible, segment)
+                    if isinstance(a, torch.fx.Node)
+                    else a
+                ),
                 tuple(node.args),
             )
             return SizeOp(node.target, parts)  # type: ignore[arg-type]
@@ -213,9 +228,10 @@ def _result_position(node: torch.fx.Node, path: str) -> int:
 def _roles(node: torch.fx.Node, role: str) -> list[tuple[str, Any]]:
     if role in node.meta:
         return node.meta[role]
-    origin = node.meta.get("origin")
-    final = "val" in node.meta and origin is not None
-    return origin.meta.get(role, []) if final else []
+    origin: torch.fx.Node | None = node.meta.get("origin")
+    if origin is None or "val" not in node.meta:
+        return []  # not the whole result of its origin
+    return origin.meta.get(role, [])
 
 
 def _forward_parameters(cls: type | None) -> list[str]:

@@ -136,7 +136,7 @@ class Abstraction:
             template.items.append(self._item(item))
             for out in item.outputs:
                 self._define(out)
-        template.outputs = map_values(lambda v: self._operand(v, "value"), segment.outputs)
+        template.outputs = self._operands(segment.outputs, "value")
         for attr in segment.adopted.values():
             self._array(attr)
         attributes = tuple(
@@ -157,11 +157,17 @@ class Abstraction:
         self.template.holes.append(HoleInfo(value, hint, self.group, default))
         return hole
 
+    def _operands(self, value: Any, hint: str) -> Any:
+        """`_operand` of each leaf of nested arguments."""
+        return map_values(lambda leaf: self._operand(leaf, hint), value)
+
     def _operand(self, value: Any, hint: str) -> Any:
         if isinstance(value, bool | int | float):
             return self._hole(value, hint)
         if isinstance(value, SizeOp):
-            return SizeOp(value.function, tuple(self._operand(a, hint) for a in value.args))
+            return SizeOp(
+                value.function, tuple(self._operand(a, hint) for a in value.args)
+            )
         if isinstance(value, Attr):
             self._array(value)
         return value
@@ -180,24 +186,25 @@ class Abstraction:
         if isinstance(item, Op):
             names = argument_names_of(item.node.target)
             args = tuple(
-                map_values(lambda v, n=_nth(names, i): self._operand(v, n), arg)
+                self._operands(arg, names[i] if i < len(names) else "size")
                 for i, arg in enumerate(item.args)
             )
             kwargs = {
-                name: map_values(lambda v, n=name: self._operand(v, n), arg)
-                for name, arg in item.kwargs.items()
+                name: self._operands(arg, name) for name, arg in item.kwargs.items()
             }
             key = ("op", id(item.node.target), self._key(args), self._key(kwargs))
             self.keys.append(key)
             return Op(item.node, args, kwargs)
-        args = [map_values(lambda v: self._operand(v, "size"), arg) for arg in item.args]
+        args = [self._operands(arg, "size") for arg in item.args]
         for step in invokes(item):
             self._attribute(step)
         if isinstance(item, Invoke):
             self.keys.append(("invoke", item.path, self._key(args), len(item.outputs)))
             return Invoke(item.path, item.callee, args, item.outputs)
         carried = tuple(item.carried.items())
-        self.keys.append(("loop", tuple(item.bases), item.span, carried, self._key(args)))
+        self.keys.append(
+            ("loop", tuple(item.bases), item.span, carried, self._key(args))
+        )
         steps: list[Invoke | Loop] = list(item.steps)
         first = steps[0]
         if isinstance(first, Invoke):
@@ -226,9 +233,9 @@ class Abstraction:
         for name, value in bound.arguments.items():
             default = parameters[name].default
             arguments[name] = map_values(
-                lambda v, n=name, d=default: self._hole(v, n, d)
-                if isinstance(v, bool | int | float)
-                else v,
+                lambda v, n=name, d=default: (
+                    self._hole(v, n, d) if isinstance(v, bool | int | float) else v
+                ),
                 value,
             )
         return arguments
@@ -268,10 +275,6 @@ def root(item: Invoke | Loop) -> str:
 def _prefixes(path: str) -> list[str]:
     parts = path.split(".")
     return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
-
-
-def _nth(names: list[str], index: int) -> str:
-    return names[index] if index < len(names) else "size"
 
 
 def argument_names_of(function: Any) -> list[str]:

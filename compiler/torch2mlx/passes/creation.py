@@ -20,6 +20,20 @@ from torch2mlx.passes.sizes import shape_arguments, size_node
 
 aten = torch.ops.aten
 
+# Of arrays that may have a formula; others lack the operators to find out.
+DTYPES = {
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+}
+
 
 def created(
     captured: Captured,
@@ -159,7 +173,9 @@ def _triangle(
 
 def recognised(tensor: torch.Tensor) -> Affine | None:
     """The formula of an array's elements, or None where it has none that `created` can write."""
-    if tensor.is_complex() or tensor.numel() == 0 or tensor.device.type == "meta":
+    if tensor.dtype not in DTYPES or tensor.layout is not torch.strided:
+        return None
+    if tensor.numel() == 0 or tensor.device.type == "meta":
         return None
     first = tensor.flatten()[0]
     if bool((tensor == first).all()):
@@ -171,16 +187,17 @@ def _recognised_range(tensor: torch.Tensor) -> Affine | None:
     moving = [axis for axis, size in enumerate(tensor.shape) if size > 1]
     if len(moving) != 1 or tensor.dtype == torch.bool:
         return None
-    flat = tensor.flatten()
-    start, step = flat[0].item(), (flat[1] - flat[0]).item()
-    if (
-        start != int(start)
-        or step != int(step)
-        or (len(flat) < 4 and (start, step) != (0, 1))
-    ):
+    values = tensor.flatten().to(torch.float64)
+    # As far as float64 tells all integers apart; nan is not less than anything.
+    if not bool((values.abs() < 2**53).all()):
         return None
-    steps = int(step) * torch.arange(len(flat), dtype=torch.float64) + int(start)
-    if not torch.equal(steps.to(tensor.dtype), flat):
+    start, step = values[0].item(), (values[1] - values[0]).item()
+    if not (start.is_integer() and step.is_integer()):
+        return None
+    if len(values) < 4 and (start, step) != (0, 1):
+        return None
+    steps = step * torch.arange(len(values), dtype=torch.float64) + start
+    if not torch.equal(steps, values):
         return None
     return Affine(
         sympy.Integer(int(start)),

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import logging
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping
 from typing import Any
-from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import nn
@@ -16,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
 from torch2mlx.errors import InputError
+from torch2mlx.silence import silent
 from torch2mlx.source.user_code import blame
 
 # What a model with real values may well do
@@ -75,29 +72,3 @@ def dry_run(
     except Exception as error:
         return error
     return None
-
-
-@contextmanager
-def silent() -> Generator[None, None, None]:
-    """Drops what is printed, warned and logged: a guess that fails is no news."""
-    nowhere = io.StringIO()
-    with (
-        unlogged(),
-        redirect_stdout(nowhere),
-        redirect_stderr(nowhere),
-        catch_warnings(),
-    ):
-        simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def unlogged() -> Generator[None, None, None]:
-    """Keeps torch from logging every operator that fails on fake tensors, with its traceback."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before

@@ -17,8 +17,9 @@ import torch
 from torch import fx, nn
 
 from torch2mlx.errors import InputError
+from torch2mlx.silence import silent
 from torch2mlx.source import inputs
-from torch2mlx.source.dry_run import device_of, dry_run, fake_mode, silent
+from torch2mlx.source.dry_run import device_of, dry_run, fake_mode
 from torch2mlx.source.first_layers import (
     BATCH,
     LENGTH,

@@ -9,8 +9,7 @@ from typing import Any
 import sympy
 import torch
 
-from torch2mlx.capture import Captured
-from torch2mlx.capture.export import Input
+from torch2mlx.capture import Captured, Input
 
 Sizes = dict[sympy.Symbol, int]
 

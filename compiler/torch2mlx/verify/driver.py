@@ -13,13 +13,14 @@ import mlx.nn
 import torch
 from torch.utils._pytree import tree_leaves
 
+from torch2mlx.capture.evaluation import evaluating
 from torch2mlx.errors import InputError
 from torch2mlx.verify.cases import Inputs, example, further
 from torch2mlx.verify.compare import compare_outputs, tolerance_for
 from torch2mlx.verify.culprit import find_culprit
 from torch2mlx.verify.perturb import constant_arrays, perturbed
 from torch2mlx.verify.result import Case, Culprit, OutputError, Verification
-from torch2mlx.verify.sides import evaluating, run_mlx, run_torch
+from torch2mlx.verify.sides import run_mlx, run_torch
 
 if TYPE_CHECKING:
     from torch2mlx.api import Program

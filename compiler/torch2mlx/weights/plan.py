@@ -151,7 +151,7 @@ def apply(entry: WeightEntry, arrays: Mapping[str, Array]) -> Array:
     """
     sources = [
         _source(entry, arrays, key, shape)
-        for key, shape in zip(entry.sources, entry.shapes)
+        for key, shape in zip(entry.sources, entry.shapes, strict=True)
     ]
     array = _merge(entry, sources)
     for step in entry.steps:

@@ -41,7 +41,9 @@ def make_plan(outlined: Outlined, captured: Captured) -> WeightPlan:
     """What becomes of every tensor of the state dict."""
     keys = dict(_keys(outlined, outlined.model, "", ""))
     entries = []
-    for path, weight in sorted(outlined.weights.items(), key=lambda item: keys[item[0]]):
+    for path, weight in sorted(
+        outlined.weights.items(), key=lambda item: keys[item[0]]
+    ):
         entries.append(_entry(keys[path], weight, captured))
     used = {source for entry in entries for source in entry.sources}
     aliases = {
@@ -49,7 +51,10 @@ def make_plan(outlined: Outlined, captured: Captured) -> WeightPlan:
         for alias, source in captured.aliases.items()
         if source in used and alias in captured.persistent
     }
-    unused = {key: _why_unused(key) for key in sorted(captured.persistent - used - aliases.keys())}
+    unused = {
+        key: _why_unused(key)
+        for key in sorted(captured.persistent - used - aliases.keys())
+    }
     return WeightPlan(tuple(entries), unused, aliases)
 
 
@@ -118,7 +123,9 @@ def as_array(key: str, tensor: torch.Tensor) -> np.ndarray[Any, Any]:
         InputError: The tensor is on the meta device: it has no values.
     """
     if tensor.device.type == "meta":
-        raise InputError(f"weight {key!r} is on the meta device: it has no values to write")
+        raise InputError(
+            f"weight {key!r} is on the meta device: it has no values to write"
+        )
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.uint16).numpy()

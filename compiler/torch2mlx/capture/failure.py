@@ -1,0 +1,84 @@
+"""Why torch.export cannot capture a model: the author's line, the cause, and how it is usually written."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+
+import sympy
+import torch
+
+from torch2mlx.capture.provenance import Frame
+
+# A part of PyTorch's message -> what is the matter, and what to do. The first that fits counts.
+_CAUSES = {
+    "Could not guard on data-dependent": (
+        "a branch depends on the values of a tensor",
+        "compute both sides and choose with torch.where(condition, a, b), or use torch.cond",
+    ),
+    "Could not extract specialized integer from data-dependent": (
+        "a size or an index is a number read from a tensor",
+        "compute it from shapes, or keep it a tensor: no .item(), .tolist() or int(tensor)",
+    ),
+    "_local_scalar_dense": (
+        "a Python number is read from a tensor",
+        "keep it a tensor: no .item(), .tolist(), int(tensor) or float(tensor)",
+    ),
+    "numpy": (
+        "NumPy computes with a tensor",
+        "use the function of the same name in torch",
+    ),
+    "nonzero": (
+        "the shape of a result depends on values",
+        "keep the shape: torch.where(mask, x, 0) instead of x[mask] or nonzero",
+    ),
+}
+_LIBRARIES = tuple(
+    os.path.join(path, "")
+    for path in (
+        os.path.dirname(torch.__file__),
+        os.path.dirname(sympy.__file__),
+        str(Path(__file__).parents[1]),
+    )
+)
+_PYTHON = os.path.join(sysconfig.get_path("stdlib"), "")
+
+
+def explain(error: Exception) -> str:
+    """What failed, in at most three lines.
+
+    Args:
+        error: What torch.export raised.
+    """
+    message = str(error)
+    detail = f"{type(error).__name__}: {first_line(error)}"
+    cause, rewrite = next((v for k, v in _CAUSES.items() if k in message), ("", ""))
+    lines = [f"torch.export cannot capture the model: {cause or detail}"]
+    if line := _author_line(error):
+        lines.append(f"    at {line}")
+    if rewrite:
+        lines.append(f"    {rewrite}")
+    return "\n".join(lines)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message that says something."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), "no message")
+
+
+def _author_line(error: BaseException | None) -> str:
+    """The innermost line outside Python and PyTorch, of the error or of what caused it."""
+    while error is not None:
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            if not _is_library(frame.filename):
+                return str(Frame(frame.filename, frame.lineno or 0, frame.name))
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _is_library(file: str) -> bool:
+    is_python = file.startswith(_PYTHON) and "site-packages" not in file
+    return file.startswith(("<", *_LIBRARIES)) or is_python

@@ -1,0 +1,131 @@
+"""The symbols of a captured graph: which are one, and how small a size may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy
+import torch
+import torch.fx
+
+from torch2mlx.capture.captured import Captured, Input
+from torch2mlx.capture.provenance import source_line
+
+aten = torch.ops.aten
+
+SQUEEZES = {
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.squeeze_.default,
+    aten.squeeze_.dim,
+    aten.squeeze_.dims,
+}
+
+
+def symbols(
+    graph: torch.fx.Graph, inputs: list[Input]
+) -> tuple[dict[sympy.Symbol, sympy.Symbol], dict[sympy.Symbol, int]]:
+    """Which batch symbols are one, and the example sizes of all symbols.
+
+    torch.export gives each input its own batch symbol where the model never relates them (an attention
+    mask that is indexed by rows of another input, for instance). Token ids and masks share one batch, so
+    integer inputs with the same example batch share the symbol, and a mask has that of what it masks.
+    """
+    placeholders = {n.name: n for n in graph.nodes if n.op == "placeholder"}
+    hints: dict[sympy.Symbol, int] = {}
+    batches: list[tuple[Input, sympy.Symbol]] = []
+    others: set[sympy.Symbol] = set()
+    for item in inputs:
+        for axis, size in enumerate(placeholders[item.name].meta["val"].shape):
+            symbol = None if isinstance(size, int) else size.node.expr
+            if not isinstance(symbol, sympy.Symbol):
+                continue
+            hints.setdefault(symbol, item.example.shape[axis])
+            if axis == 0:
+                batches.append((item, symbol))
+            else:
+                others.add(symbol)
+    batches = [(item, symbol) for item, symbol in batches if symbol not in others]
+    return _unified(batches), hints
+
+
+def _unified(
+    batches: list[tuple[Input, sympy.Symbol]],
+) -> dict[sympy.Symbol, sympy.Symbol]:
+    by_size: dict[int, list[tuple[Input, sympy.Symbol]]] = {}
+    for item, symbol in batches:
+        by_size.setdefault(item.example.shape[0], []).append((item, symbol))
+    unified: dict[sympy.Symbol, sympy.Symbol] = {}
+    for same in by_size.values():
+        joined = [(i, s) for i, s in same if _is_mask(i) or _is_integer(i)]
+        owners = [(i, s) for i, s in joined if not _is_mask(i)]
+        owners = owners or [(i, s) for i, s in same if not _is_mask(i)] or joined
+        for _, symbol in joined:
+            if symbol != owners[0][1]:
+                unified[symbol] = owners[0][1]
+    return unified
+
+
+def _is_integer(item: Input) -> bool:
+    return not item.example.is_floating_point()
+
+
+def _is_mask(item: Input) -> bool:
+    return "mask" in item.name.lower() and 2 <= item.example.ndim <= 4
+
+
+def note_minima(captured: Captured, owner: torch.nn.Module) -> None:
+    """Note the sizes that must not be 1: torch.export takes those that vary to be at least 2.
+
+    Args:
+        captured: Its `minima` and `notes` are added to.
+        owner: The module of its graph, which holds the graphs of its branches.
+    """
+    for module in owner.modules():
+        for node in (
+            module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ()
+        ):
+            if node.target in SQUEEZES:
+                for size in _squeezed(node):
+                    _note_minimum(captured, node, captured.expr(size))
+
+
+def _squeezed(node: torch.fx.Node) -> list[Any]:
+    """The sizes of the axes that a call drops where they are 1."""
+    shape = node.all_input_nodes[0].meta["val"].shape
+    axes = node.args[1] if len(node.args) > 1 else list(range(len(shape)))
+    return [shape[axis] for axis in (axes if isinstance(axes, list | tuple) else [axes])]  # type: ignore[index]
+
+
+def _note_minimum(captured: Captured, node: torch.fx.Node, size: sympy.Expr) -> None:
+    symbols = [s for s in size.free_symbols if isinstance(s, sympy.Symbol)]
+    if size.subs(dict.fromkeys(symbols, 1)) > 1 or not symbols:
+        return
+    what = f"{size} must not be 1"
+    if len(symbols) == 1:
+        (symbol,) = symbols
+        smallest = _smallest(size, symbol, captured.hints[symbol])
+        captured.minima[symbol] = max(smallest, captured.minima.get(symbol, 1))
+        what = f"{_label(captured, symbol)} must be at least {smallest}"
+    note = f"{what}: squeeze would drop an axis of size 1 at {source_line(node)}"
+    if note not in captured.notes:
+        captured.notes.append(note)
+
+
+def _smallest(size: sympy.Expr, symbol: sympy.Symbol, hint: int) -> int:
+    """The smallest value of a symbol from which on, up to its example, a size is not 1."""
+    if size == symbol:
+        return 2
+    while hint > 1 and size.subs(symbol, hint - 1) > 1:
+        hint -= 1
+    return hint
+
+
+def _label(captured: Captured, symbol: sympy.Symbol) -> str:
+    placeholders = {n.name: n for n in captured.graph.nodes if n.op == "placeholder"}
+    for item in captured.inputs:
+        for axis, size in enumerate(placeholders[item.name].meta["val"].shape):
+            if captured.expr(size) == symbol:
+                return f"`{item.name}.shape[{axis}]`"
+    return f"the size {symbol}"
