@@ -149,9 +149,7 @@ def test_failures_are_quiet() -> None:
 def busy() -> None:
     """Arithmetic on expressions that are new each time."""
     x = sympy.Symbol("x", integer=True, positive=True)
-    i = 0
-    while True:
-        i += 1
+    for i in range(100_000):
         sympy.expand((x + i) ** 3 // (x + 2 * i))
 
 
@@ -171,7 +169,9 @@ def test_other_work_is_not_limited() -> None:
 
 
 def test_no_limit_beside_another_timer_or_in_another_thread() -> None:
-    handler: Any = lambda *_: None  # noqa: E731
+    def handler(*_: Any) -> None:
+        raise AssertionError("not in this test")
+
     before = signal.signal(signal.SIGVTALRM, handler)
     signal.setitimer(signal.ITIMER_VIRTUAL, 1000)
     try:
@@ -197,14 +197,13 @@ class Windows(nn.Module):
     """Windows of the padded image, again and again: the sizes become long expressions."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        linear = nn.functional.relu
         for window in (7, 5, 3):
             height, width = x.shape[2:]
             right, down = (-width) % window, (-height) % window
             x = nn.functional.pad(x, (0, right, 0, down))
             rows, columns = x.shape[2] // window, x.shape[3] // window
             x = x.view(*x.shape[:2], rows, window, columns, window)
-            x = linear(x.transpose(3, 4).reshape(*x.shape[:2], -1, window, window))
+            x = torch.relu(x.transpose(3, 4).reshape(*x.shape[:2], -1, window, window))
             x = x.view(*x.shape[:2], rows, columns, window, window).transpose(3, 4)
             x = x.reshape(*x.shape[:2], rows * window, columns * window)[:, :, ::2, ::2]
         return x

@@ -34,10 +34,11 @@ def test_mlp():
     found = program.verify()
     assert found.ok
     assert found.culprit is None
-    assert names(found) == ["example inputs", "batch size 3", PERTURBED]
+    assert names(found) == ["example inputs", "batch size 3", "batch size 1", PERTURBED]
     assert [output.shape for case in found.cases for output in case.outputs] == [
         (2, 3),
         (3, 3),
+        (1, 3),
         (2, 3),
     ]
     assert_unchanged(model, before)
@@ -52,6 +53,7 @@ def test_conv_net_at_other_image_sizes():
     assert names(found) == [
         "example inputs",
         "batch size 3",
+        "batch size 1",
         "sizes x [2, 3, 13, 14]",
         PERTURBED,
     ]
@@ -67,6 +69,7 @@ def test_bert():
     assert names(found) == [
         "example inputs",
         "batch size 3",
+        "batch size 1",
         "sizes input_ids [2, 8], attention_mask [2, 8]",
         "padded attention_mask",
         PERTURBED,
@@ -80,7 +83,7 @@ def test_sizes_that_pytorch_refuses_are_noted():
     program = torch2mlx.compile(build(Positions), (torch.randn(2, 8, 4),))
     found = program.verify()
     assert found.ok
-    assert names(found) == ["example inputs", "batch size 3"]
+    assert names(found) == ["example inputs", "batch size 3", "batch size 1"]
     (note,) = found.notes
     assert note.startswith(
         "not compared, PyTorch itself fails: sizes x [2, 9, 4]: IndexError"
@@ -93,7 +96,7 @@ def test_a_constant_output_is_compared_with_noise(monkeypatch):
     program = torch2mlx.compile(model, (torch.randn(2, 8),))
     before = fingerprint(model)
     found = program.verify()
-    assert [case.ok for case in found.cases] == [True, True, False]
+    assert [case.ok for case in found.cases] == [True, True, True, False]
     assert (
         f"output is constant on the example inputs, but not in: {PERTURBED}"
         in found.notes

@@ -48,6 +48,10 @@ def further(captured: Captured, seed: int) -> list[Iterable[Inputs]]:
         size = ", ".join(str(size) for size in dict.fromkeys(sizes.values()))
         tensors = _drawn(captured, shapes, sizes, seed)
         choices.append([Inputs(f"batch size {size}", tensors)])
+    if batch and all(captured.minima.get(symbol, 1) == 1 for symbol in batch):
+        # The capture takes sizes that vary to be larger, and models are mostly run on one
+        one = _drawn(captured, shapes, dict.fromkeys(batch, 1), seed)
+        choices.append([Inputs("batch size 1", one)])
     variants = _variants(captured, [s for s in free if s not in batch])
     if variants:
         choices.append(_resized(captured, shapes, v, seed + 1) for v in variants)
