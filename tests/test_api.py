@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn
 import numpy as np
 import pytest
 import torch
+from mlx.utils import tree_flatten
 from torch import nn
 
 import torch2mlx
 from tests.golden.models import MLP
 from tests.lowering import to_mlx, to_numpy
+from torch2mlx.emit.weights import StateDict
 from torch2mlx.errors import CaptureError, InputError, UnsupportedError
-from torch2mlx.weights import open_file
+from torch2mlx.weights import apply, open_file
 
 # What a user's process without the compiler looks like.
 BLOCK = """
@@ -310,3 +313,40 @@ NAMES = [
     '"""',
     "a\nb",
 ]
+
+
+@pytest.mark.parametrize("make", [Net, MLP])
+def test_gradients_agree(make: type[nn.Module]) -> None:
+    """Every parameter of the generated module gets PyTorch's gradient."""
+    torch.manual_seed(0)
+    net = make().eval()
+    x = torch.randn(2, 3, 7, 5) if make is Net else torch.randn(2, 16)
+    program = torch2mlx.compile(net, (x,))
+    (net(x) ** 2).sum().backward()
+    module = program.load()
+    array = to_mlx(x.permute(0, 2, 3, 1) if make is Net else x)
+    loss = mlx.nn.value_and_grad(module, lambda m: (m(array) ** 2).sum())
+    found = dict(tree_flatten(loss(module)[1]))
+    gradients = StateDict({key: p.grad for key, p in net.named_parameters()})
+    entries = [entry for entry in program.plan.entries if entry.sources[0] in gradients]
+    assert {entry.key for entry in entries} == set(found)
+    for entry in entries:
+        wanted = apply(entry, gradients)
+        np.testing.assert_allclose(
+            to_numpy(found[entry.key]), wanted, rtol=1e-3, atol=1e-4
+        )
+
+
+def test_training_mode_updates_the_statistics(net: Net, image: torch.Tensor) -> None:
+    module = torch2mlx.compile(net, (image,)).load()
+    before = mx.array(module.norm.running_mean)
+    module.train()
+    mx.eval(module(to_mlx(image.permute(0, 2, 3, 1))))
+    twin = Net()
+    twin.load_state_dict(net.state_dict())
+    twin.train()(image)
+    after = to_numpy(module.norm.running_mean)
+    assert not np.allclose(after, to_numpy(before))
+    np.testing.assert_allclose(
+        after, twin.norm.running_mean.numpy(), rtol=1e-4, atol=1e-5
+    )

@@ -382,3 +382,33 @@ def test_repeats_are_a_loop() -> None:
         "        for layer in self.steps:\n            x, memory = layer(x, memory)\n"
         in source
     )
+
+
+class Pixels(nn.Module):
+    """Variables and attributes with names that the generated file needs."""
+
+    class Inner(nn.Module):
+        def __init__(self, state: int):
+            super().__init__()
+            self.state = state
+            self.fc = nn.Linear(8, state)
+            self.scale = nn.Parameter(torch.randn(state))
+
+        def forward(self, x):
+            pixels = torch.nn.functional.grid_sample(
+                x[:, None, None], x[:, None, None, :2].tanh(), align_corners=False
+            )
+            inside = self.fc(x) * self.scale * self.state
+            mx = torch.relu(inside)
+            return mx.sum(1) + pixels.sum((1, 2, 3))
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Pixels.Inner(4), Pixels.Inner(6)
+
+    def forward(self, nn):
+        return self.first(nn) + self.second(nn)
+
+
+def test_names_of_the_file_are_not_hidden() -> None:
+    check(Pixels(), (X,), (Y,), tolerance=1e-4)

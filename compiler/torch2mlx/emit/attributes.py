@@ -12,12 +12,9 @@ import keyword
 import re
 from dataclasses import dataclass, field
 
-import mlx.nn
-
 from torch2mlx.emit import syntax
+from torch2mlx.ir.names import RESERVED
 from torch2mlx.outline.template import Construct
-
-RESERVED = frozenset(dir(mlx.nn.Module()))
 
 
 @dataclass

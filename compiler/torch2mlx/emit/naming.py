@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import keyword
 import operator
 from collections.abc import Iterable, Iterator
 
@@ -16,32 +15,9 @@ from torch2mlx.capture.provenance import (
     frames_in_class,
     is_torch,
 )
+from torch2mlx.ir.names import is_variable
 from torch2mlx.outline.segments import argument_names
 from torch2mlx_templates.helpers import masked_attention
-
-# Names that generated functions read; a variable must not hide them
-TAKEN = frozenset(
-    [
-        "mx",
-        "nn",
-        "math",
-        "self",
-        "range",
-        "super",
-        "max",
-        "min",
-        "round",
-        "int",
-        "float",
-        "str",
-        "dict",
-        "list",
-        "tuple",
-        "slice",
-        "layer",
-        "stage",
-    ]
-)
 
 MEANINGLESS = frozenset({"ret", "result", "input", "output"})
 ATTENTIONS = (mx.fast.scaled_dot_product_attention, masked_attention)
@@ -108,11 +84,6 @@ def argument_name(node: torch.fx.Node) -> str:
     """The parameter of `forward` under which some module receives `node`."""
     names = [name for _, name in argument_names(node) if is_variable(name)]
     return names[0] if names else ""
-
-
-def is_variable(name: str) -> bool:
-    """Whether `name` can be a local variable of generated code."""
-    return name.isidentifier() and not keyword.iskeyword(name) and name not in TAKEN
 
 
 def candidates(preferred: Iterable[str]) -> Iterator[str]:

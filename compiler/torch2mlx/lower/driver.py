@@ -179,7 +179,9 @@ class _Lowering:
         if result is None:
             entry = OPS.get(node.target)
             if entry is None:
-                raise Refuse("no entry in the op table: map it with torch2mlx.register_op")
+                raise Refuse(
+                    "no entry in the op table: map it with torch2mlx.register_op"
+                )
             result = self._apply(node.target, entry, args, kwargs)
             self.result.ops[str(node.target)] += 1
         return self._checked(node, result)

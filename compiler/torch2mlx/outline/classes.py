@@ -8,6 +8,7 @@ A child that some instances lack is optional, by a boolean parameter of its name
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import re
 from collections import Counter
@@ -18,6 +19,7 @@ from typing import Any
 import networkx
 import torch
 
+from torch2mlx.ir.names import RESERVED, is_variable
 from torch2mlx.outline.operands import Invoke, Loop, Op, Segment, segments_below
 from torch2mlx.outline.template import (
     EMPTY,
@@ -230,7 +232,7 @@ def _unify(
     spec = ClassSpec(name, members[0].segment.cls, members[0].template)
     vectors = _vectors(members)
     owners = [modules.get(m.segment.path) for m in members]
-    taken: set[str] = set()
+    taken = {path.partition(".")[0] for path in spec.template.attributes}
     parameters: dict[str, tuple[Any, ...]] = {}
     for index, vector in enumerate(vectors):
         known = [v for v in vector if v is not None]
@@ -255,11 +257,8 @@ def _unify(
         there = tuple(absent not in m.absent for m in members)
         condition = _condition(there, parameters, defaults)
         if condition is None:
-            flag = (
-                absent
-                if absent not in taken and absent.isidentifier()
-                else f"has_{absent}"
-            )
+            free = is_variable(absent) and absent not in parameters
+            flag = absent if free else f"has_{absent}"
             parameters[flag], defaults[flag] = there, False
             condition = (flag, None)
         spec.optional[absent] = condition
@@ -334,17 +333,17 @@ def _parameter_name(
     taken: set[str],
 ) -> str:
     """The author's attribute with these values, else the layer's own argument."""
-    for name in _author_attributes(vector, owners):
-        if name not in taken:
-            return name
-    hint = info.hint if info.hint.isidentifier() else "size"
     path = re.sub(r"\W", "_", info.group)
-    candidates = [hint, f"{path}_{hint}".strip("_")]
-    candidates += [f"{hint}{i}" for i in range(2, 10_000)]
+    candidates = [
+        *_author_attributes(vector, owners),
+        info.hint,
+        f"{path}_{info.hint}".strip("_"),
+    ]
+    numbered = (f"size{i}" for i in itertools.count(2))
     return next(
-        c
-        for c in candidates
-        if c not in taken and c.isidentifier() and not keyword.iskeyword(c)
+        name
+        for name in itertools.chain(candidates, numbered)
+        if is_variable(name) and name not in taken and name not in RESERVED
     )
 
 

@@ -108,4 +108,6 @@ def _note_bound(captured: Captured, node: torch.fx.Node) -> None:
         if note not in captured.notes:
             captured.notes.append(note)
         if size.is_Symbol:
-            captured.bounds[size] = min(int(limit), captured.bounds.get(size, int(limit)))
+            captured.bounds[size] = min(
+                int(limit), captured.bounds.get(size, int(limit))
+            )
