@@ -24,7 +24,7 @@ from torch2mlx.capture.widen import widened
 from torch2mlx.errors import CaptureError, InputError
 from torch2mlx.silence import silent
 
-ARITHMETIC_SECONDS = 20.0
+ARITHMETIC_SECONDS = 15.0
 
 
 def capture(

@@ -191,7 +191,7 @@ def _recognised_range(tensor: torch.Tensor) -> Affine | None:
     # As far as float64 tells all integers apart; nan is not less than anything.
     if not bool((values.abs() < 2**53).all()):
         return None
-    start, step = values[0].item(), (values[1] - values[0]).item()
+    start, step = float(values[0]), float(values[1] - values[0])
     if not (start.is_integer() and step.is_integer()):
         return None
     if len(values) < 4 and (start, step) != (0, 1):

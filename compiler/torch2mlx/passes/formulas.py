@@ -8,6 +8,7 @@ Only buffers that no checkpoint holds: the others are whatever will be loaded.
 
 from __future__ import annotations
 
+import sympy
 import torch
 import torch.fx
 
@@ -107,7 +108,7 @@ def _note_bound(captured: Captured, node: torch.fx.Node) -> None:
         note = f"{what} is at most {limit}"
         if note not in captured.notes:
             captured.notes.append(note)
-        if size.is_Symbol:
+        if isinstance(size, sympy.Symbol):
             captured.bounds[size] = min(
                 int(limit), captured.bounds.get(size, int(limit))
             )
