@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from tests.aten import as_module
 from torch import nn
 
+from tests.aten import as_module
 from torch2mlx.capture import Captured, capture, export
 from torch2mlx.capture.limit import TookTooLong, arithmetic_limited
 from torch2mlx.errors import CaptureError

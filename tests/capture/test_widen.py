@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.aten import as_module, evaluate
 from torch import nn
 
+from tests.aten import as_module, evaluate
 from torch2mlx.capture import Captured, capture
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.aten import check, ops
 from torch import nn
 
+from tests.aten import check, ops
 from torch2mlx.passes import run
 from torch2mlx.passes.constants import fold_constants
 from torch2mlx.passes.dead_code import drop_dead_code

@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.aten import check, ops
 from torch import nn
 
+from tests.aten import check, ops
 from torch2mlx.passes.affine import Formulas
 from torch2mlx.passes.creation import recognised
 from torch2mlx.passes.dead_code import drop_dead_code

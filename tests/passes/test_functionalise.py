@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.aten import check, ops
 from torch import nn
 from torch.nn import functional
 
+from tests.aten import check, ops
 from torch2mlx.errors import UnsupportedError
 from torch2mlx.passes.functionalise import functionalise
 from torch2mlx.passes.inline import inline

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tests.aten import check, ops
 
+from tests.aten import check, ops
 from torch2mlx.passes.inline import inline
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tests.aten import check, ops
 from torch.nn import functional
 
+from tests.aten import check, ops
 from torch2mlx.passes.broadcasts import broadcasts
 from torch2mlx.passes.dead_code import drop_dead_code
 from torch2mlx.passes.masks import masks

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.aten import check, ops
-from tests.lowering import run_lowered
 from torch import nn
 
+from tests.aten import check, ops
+from tests.lowering import run_lowered
 from torch2mlx.capture import Captured, capture
 from torch2mlx.passes import PIPELINE, run
 from torch2mlx.passes.rewrite import arguments

@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.aten import as_module, check, check_values, evaluate, ops
 from torch import nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
+from tests.aten import as_module, check, check_values, evaluate, ops
 from torch2mlx.capture import Captured, capture
 from torch2mlx.passes.rearrange import rearrange
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.aten import check, ops
 from torch.nn import functional
 
+from tests.aten import check, ops
 from torch2mlx.passes.dead_code import drop_dead_code
 from torch2mlx.passes.simplify import simplify
 

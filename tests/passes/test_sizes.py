@@ -6,8 +6,8 @@ from typing import Any
 
 import sympy
 import torch
-from tests.aten import check, ops
 
+from tests.aten import check, ops
 from torch2mlx.passes.dead_code import drop_dead_code
 from torch2mlx.passes.sizes import fold_sizes, is_nonnegative, size_node
 

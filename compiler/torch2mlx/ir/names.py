@@ -6,6 +6,7 @@ import inspect
 import keyword
 
 import mlx.nn
+
 from torch2mlx_templates import helpers
 
 # Attributes of every MLX module: nothing else can be set under these names
@@ -13,8 +14,27 @@ RESERVED = frozenset(dir(mlx.nn.Module()))
 
 # Names that generated functions read; a variable must not hide them
 TAKEN = frozenset(
-    "mx nn math itertools self range super max min round int float str dict list tuple "
-    "slice layer stage".split()
+    [
+        "mx",
+        "nn",
+        "math",
+        "itertools",
+        "self",
+        "range",
+        "super",
+        "max",
+        "min",
+        "round",
+        "int",
+        "float",
+        "str",
+        "dict",
+        "list",
+        "tuple",
+        "slice",
+        "layer",
+        "stage",
+    ]
 ) | {name for name, value in vars(helpers).items() if inspect.isfunction(value)}
 
 
