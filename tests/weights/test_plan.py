@@ -170,7 +170,7 @@ def test_sum_of_bf16_against_exact_arithmetic(pairs: list[tuple[int, int]]):
     result = apply(bias, {"s0": first, "s1": second})
     everything = np.arange(0x7F80, dtype=np.uint16)
     grid = np.array(decoded(everything), np.float64)
-    for a, b, got in zip(decoded(first), decoded(second), decoded(result)):
+    for a, b, got in zip(decoded(first), decoded(second), decoded(result), strict=True):
         exact = a + b
         if math.isnan(exact) or math.isinf(exact):
             assert math.isnan(got) if math.isnan(exact) else got == exact
