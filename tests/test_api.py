@@ -347,3 +347,17 @@ def test_training_mode_updates_the_statistics(net: Net, image: torch.Tensor) -> 
     np.testing.assert_allclose(
         after, twin.norm.running_mean.numpy(), rtol=1e-4, atol=1e-5
     )
+
+
+def test_what_metal_refuses_is_noted() -> None:
+    class Count(nn.Module):
+        def forward(self, ids):
+            return torch.zeros(8, dtype=torch.int64).index_add(
+                0, ids, torch.ones_like(ids)
+            )
+
+    program = torch2mlx.compile(Count(), (torch.arange(6),))
+    assert any(
+        note.startswith("not on a Metal GPU: ") and "64-bit integers" in note
+        for note in program.report.notes
+    )

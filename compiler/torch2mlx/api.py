@@ -24,6 +24,7 @@ from torch2mlx.emit.weights import COUNTER, StateDict, make_plan
 from torch2mlx.errors import InputError
 from torch2mlx.layout import assign_layouts
 from torch2mlx.lower.driver import Lowered, lower
+from torch2mlx.lower.metal import metal_problems
 from torch2mlx.outline import Outlined, outline
 from torch2mlx.report import Report
 from torch2mlx.verify import Verification
@@ -114,7 +115,8 @@ def _report(
         report.bytes += size * safetensors.DTYPES[entry.dtype].itemsize
         report.trainable += size if captured.trainable.issuperset(entry.sources) else 0
     report.inputs, report.outputs = face.inputs, face.outputs
-    report.notes = list(captured.notes)
+    metal = (f"not on a Metal GPU: {why}" for why in metal_problems(lowered.graph))
+    report.notes = [*captured.notes, *metal]
     report.unused = [key for key, why in plan.unused.items() if why != COUNTER]
     return report
 
