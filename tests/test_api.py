@@ -20,6 +20,7 @@ from torch import nn
 import torch2mlx
 from tests.golden.models import MLP
 from tests.lowering import to_mlx, to_numpy
+from torch2mlx.api import STAGES
 from torch2mlx.emit.weights import StateDict
 from torch2mlx.errors import CaptureError, InputError, UnsupportedError
 from torch2mlx.weights import apply, open_file
@@ -361,3 +362,15 @@ def test_what_metal_refuses_is_noted() -> None:
         note.startswith("not on a Metal GPU: ") and "64-bit integers" in note
         for note in program.report.notes
     )
+
+
+def test_every_stage_can_be_dumped(net: Net, image: torch.Tensor) -> None:
+    program = torch2mlx.compile(net, (image,))
+    for stage in STAGES:
+        assert program.dump(stage).strip()
+    assert program.dump("emit") == program.source
+    assert "largest difference" in program.dump("verify")
+    with pytest.raises(
+        InputError, match="unknown stage 'link'; the stages are capture, passes"
+    ):
+        program.dump("link")

@@ -32,7 +32,16 @@ from torch2mlx.verify import verify as verify_program
 from torch2mlx.weights import folder, safetensors
 from torch2mlx.weights.plan import WeightPlan, apply
 
-STAGES = ("capture", "passes", "lower", "layout", "outline", "emit", "weights")
+STAGES = (
+    "capture",
+    "passes",
+    "lower",
+    "layout",
+    "outline",
+    "emit",
+    "weights",
+    "verify",
+)
 MODEL_FILE = "model_mlx.py"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -167,6 +176,8 @@ class Program:
         Raises:
             InputError: There is no such stage.
         """
+        if stage == "verify":
+            return "\n".join(self.verify().lines())
         if stage not in self._dumps:
             raise InputError(
                 f"unknown stage {stage!r}; the stages are {', '.join(STAGES)}"

@@ -79,7 +79,7 @@ def test_stages_are_those_of_the_compiler():
         (
             ["a:b", "--dump", "lex"],
             "argument --dump: invalid choice: 'lex' (choose from 'capture', 'passes', "
-            "'lower', 'layout', 'outline', 'emit', 'weights')",
+            "'lower', 'layout', 'outline', 'emit', 'weights', 'verify')",
         ),
         (
             ["a:b", "--json", "--quiet"],

@@ -10,7 +10,16 @@ from typing import Literal
 from torch2mlx import __version__
 
 # The stages that `Program.dump` prints, in order
-STAGES = ("capture", "passes", "lower", "layout", "outline", "emit", "weights")
+STAGES = (
+    "capture",
+    "passes",
+    "lower",
+    "layout",
+    "outline",
+    "emit",
+    "weights",
+    "verify",
+)
 
 _DESCRIPTION = """\
 Compile a PyTorch model into a folder with a standalone, readable MLX module: model_mlx.py,
