@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1] / "compiler" / "torch2mlx"
 MAY_IMPORT = {
     "errors": set(),
     "silence": set(),
+    "stages": set(),
     "ir": set(),
     "capture": {"errors", "silence", "ir"},
     "source": {"errors", "silence", "capture"},

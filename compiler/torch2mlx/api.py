@@ -27,21 +27,12 @@ from torch2mlx.lower.driver import Lowered, lower
 from torch2mlx.lower.metal import metal_problems
 from torch2mlx.outline import Outlined, outline
 from torch2mlx.report import Report
+from torch2mlx.stages import STAGES
 from torch2mlx.verify import Verification
 from torch2mlx.verify import verify as verify_program
 from torch2mlx.weights import folder, safetensors
 from torch2mlx.weights.plan import WeightPlan, apply
 
-STAGES = (
-    "capture",
-    "passes",
-    "lower",
-    "layout",
-    "outline",
-    "emit",
-    "weights",
-    "verify",
-)
 MODEL_FILE = "model_mlx.py"
 WEIGHTS_FILE = "model.safetensors"
 

@@ -23,6 +23,8 @@ import torch.fx
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.utils._pytree import tree_leaves
 
+from torch2mlx.errors import Unsupported, UnsupportedError
+
 _FRAME = re.compile(r'File "(?P<file>[^"]*)", line (?P<line>\d+), in (?P<function>\S+)')
 
 
@@ -122,6 +124,18 @@ def source_line(node: torch.fx.Node) -> str:
     own = [frame for frame in frames(node) if not is_torch(frame)]
     found = own or frames(node)
     return str(found[-1]) if found else ""
+
+
+def calling_module(node: torch.fx.Node) -> str:
+    """The module call that `node` is part of, as messages name it: `encoder.norm (MyNorm)`."""
+    calls = module_calls(node)
+    return str(calls[-1]) if calls else "the model"
+
+
+def unsupported(node: torch.fx.Node, hint: str) -> UnsupportedError:
+    """The error that names a captured call, its module and the author's line."""
+    op, module = str(node.target), calling_module(node)
+    return UnsupportedError([Unsupported(op, module, source_line(node), 1, hint)])
 
 
 @functools.cache

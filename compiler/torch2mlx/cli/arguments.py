@@ -8,18 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from torch2mlx import __version__
-
-# The stages that `Program.dump` prints, in order
-STAGES = (
-    "capture",
-    "passes",
-    "lower",
-    "layout",
-    "outline",
-    "emit",
-    "weights",
-    "verify",
-)
+from torch2mlx.stages import STAGES
 
 _DESCRIPTION = """\
 Compile a PyTorch model into a folder with a standalone, readable MLX module: model_mlx.py,

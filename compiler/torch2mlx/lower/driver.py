@@ -20,7 +20,7 @@ from torch._ops import OpOverload
 import torch2mlx.layers
 import torch2mlx.ops  # noqa: F401 - both fill the tables
 from torch2mlx.capture import Captured
-from torch2mlx.capture.provenance import module_calls, source_line
+from torch2mlx.capture.provenance import calling_module, module_calls, source_line
 from torch2mlx.errors import Unsupported, UnsupportedError
 from torch2mlx.ir.layer import Layer, Weight
 from torch2mlx.lower.facade import Decline, Recorder, Refuse, Traced, map_values
@@ -145,8 +145,7 @@ class _Lowering:
             )
 
     def _refuse(self, node: torch.fx.Node, hint: str) -> None:
-        calls = module_calls(node)
-        module = str(calls[-1]) if calls else "the model"
+        module = calling_module(node)
         self.refused[str(node.target), module, source_line(node), hint] += 1
         self.values[node] = self._stand_in(node.meta.get("val"))
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch.fx
 
 from torch2mlx.capture import Captured
-from torch2mlx.capture.provenance import module_calls, source_line
-from torch2mlx.errors import Unsupported, UnsupportedError
+from torch2mlx.capture.provenance import unsupported
 from torch2mlx.ir.layer import Layer, Weight
 from torch2mlx.lower.driver import Lowered
 from torch2mlx.outline.classes import ClassSpec, build_classes
@@ -142,14 +141,6 @@ def _weights(graph: torch.fx.Graph) -> dict[str, Weight]:
             continue
         for path, weight in found.items():
             if weights.setdefault(path, weight) != weight:
-                raise _two_layouts(node, path)
+                hint = f"`{path}` is also used by an operator that needs it in another layout"
+                raise unsupported(node.meta["origin"], f"{hint}: use a copy of it")
     return weights
-
-
-def _two_layouts(node: torch.fx.Node, path: str) -> UnsupportedError:
-    origin = node.meta["origin"]
-    calls = module_calls(origin)
-    module = str(calls[-1]) if calls else "the model"
-    hint = f"`{path}` is also used by an operator that needs it in another layout: use a copy of it"
-    entry = Unsupported(str(origin.target), module, source_line(origin), 1, hint)
-    return UnsupportedError([entry])

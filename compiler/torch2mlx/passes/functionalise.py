@@ -19,6 +19,7 @@ from torch._ops import OpOverload
 from torch.fx.node import map_arg
 
 from torch2mlx.capture import Captured
+from torch2mlx.capture.provenance import unsupported
 from torch2mlx.passes.overloads import functional_call, mutated_names
 from torch2mlx.passes.rewrite import (
     arguments,
@@ -26,7 +27,6 @@ from torch2mlx.passes.rewrite import (
     name_as,
     same_shape,
     tensor_of,
-    unsupported,
 )
 from torch2mlx.passes.views import viewed, written
 

@@ -17,7 +17,8 @@ import torch.fx
 from torch.fx.node import map_arg
 
 from torch2mlx.capture import Captured
-from torch2mlx.passes.rewrite import call, infer, replace, tensor_of, unsupported
+from torch2mlx.capture.provenance import unsupported
+from torch2mlx.passes.rewrite import call, infer, replace, tensor_of
 
 AUTOCAST = torch.ops.higher_order.wrap_with_autocast
 SET_GRAD = torch.ops.higher_order.wrap_with_set_grad_enabled

@@ -12,8 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.node import map_arg
 
 from torch2mlx.capture import Captured
-from torch2mlx.capture.provenance import module_calls, source_line
-from torch2mlx.errors import Unsupported, UnsupportedError
 from torch2mlx.passes.overloads import as_written
 
 ORIGIN = ("nn_module_stack", "stack_trace", "torch_fn")
@@ -113,13 +111,4 @@ def same_shape(captured: Captured, a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.ndim == b.ndim and all(
         x is y or captured.expr(x) == captured.expr(y)
         for x, y in zip(a.shape, b.shape, strict=True)
-    )
-
-
-def unsupported(node: torch.fx.Node, hint: str) -> UnsupportedError:
-    """The error that names a captured call, its module and the author's line."""
-    calls = module_calls(node)
-    module = str(calls[-1]) if calls else "the model"
-    return UnsupportedError(
-        [Unsupported(str(node.target), module, source_line(node), 1, hint)]
     )

@@ -15,7 +15,7 @@ import torch.fx
 from torch.utils._pytree import tree_leaves
 
 from torch2mlx.capture import Captured
-from torch2mlx.capture.provenance import module_calls, source_line
+from torch2mlx.capture.provenance import calling_module, source_line
 from torch2mlx.lower.interpret import MLXInterpreter
 from torch2mlx.verify.compare import Tolerance, deviation
 from torch2mlx.verify.result import Operator
@@ -146,6 +146,5 @@ def _operator(node: torch.fx.Node | None, error: float) -> Operator | None:
     origin = node.meta.get("origin") if node is not None else None
     if origin is None:
         return None
-    calls = module_calls(origin)
-    where = str(calls[-1]) if calls else "the model"
+    where = calling_module(origin)
     return Operator(str(origin.target), where, source_line(origin), error)
