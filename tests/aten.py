@@ -33,7 +33,7 @@ def as_module(model: torch.nn.Module | Callable[..., Any]) -> torch.nn.Module:
 
 
 def evaluate(captured: Captured, *inputs: torch.Tensor) -> list[Any]:
-    """The outputs of a captured graph for some inputs."""
+    """The outputs of a captured graph for some inputs, without what its buffers hold afterwards."""
     values = iter(inputs)
     given = []
     for node in captured.graph.nodes:
@@ -43,7 +43,8 @@ def evaluate(captured: Captured, *inputs: torch.Tensor) -> list[Any]:
     owner = captured.graph.owning_module or torch.nn.Module()
     interpreter = torch.fx.Interpreter(owner, graph=captured.graph)
     with torch.no_grad():
-        return list(interpreter.run(*given))
+        outputs = list(interpreter.run(*given))
+    return outputs[: len(outputs) - len(captured.state)]
 
 
 def check(
@@ -51,6 +52,7 @@ def check(
     model: torch.nn.Module | Callable[..., Any],
     args: tuple[Any, ...],
     *others: tuple[Any, ...],
+    tolerance: float = 0.0,
     **options: Any,
 ) -> Captured:
     """Capture `model`, apply `passes` and compare the graph with PyTorch, bit for bit.
@@ -76,7 +78,9 @@ def check(
             expected = pytree.tree_leaves(module(*pytree.tree_map(_copy, case)))
         inputs = [_copy(a) for a in pytree.tree_leaves(case) if torch.is_tensor(a)]
         for want, have in zip(expected, evaluate(captured, *inputs), strict=True):
-            torch.testing.assert_close(have, want, rtol=0, atol=0, equal_nan=True)
+            torch.testing.assert_close(
+                have, want, rtol=tolerance, atol=tolerance, equal_nan=True
+            )
     return captured
 
 

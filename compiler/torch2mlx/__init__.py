@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from torch2mlx.extend import register_layer, register_op
+    from torch2mlx.restore import to_torch
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ __all__ = [
     "compile",
     "register_layer",
     "register_op",
+    "to_torch",
 ]
 
 _MODULES = {
@@ -40,6 +42,7 @@ _MODULES = {
     "Program": "torch2mlx.api",
     "register_layer": "torch2mlx.extend",
     "register_op": "torch2mlx.extend",
+    "to_torch": "torch2mlx.restore",
     "CaptureError": "torch2mlx.errors",
     "InputError": "torch2mlx.errors",
     "Torch2MLXError": "torch2mlx.errors",

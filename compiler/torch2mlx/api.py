@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import builtins
-import json
 import math
 import re
 import types
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn
@@ -20,21 +19,30 @@ from torch2mlx import passes
 from torch2mlx.capture import Captured, capture
 from torch2mlx.emit import emit
 from torch2mlx.emit.interface import interface
-from torch2mlx.emit.weights import COUNTER, StateDict, make_plan
+from torch2mlx.emit.loading import PLAIN
+from torch2mlx.emit.weights import COUNTER, StateDict, make_plan, quantizable
 from torch2mlx.errors import InputError
-from torch2mlx.layout import assign_layouts
+from torch2mlx.layout import IOLayout, assign_layouts
 from torch2mlx.lower.driver import Lowered, lower
+from torch2mlx.lower.evaluation import evaluation_notes
 from torch2mlx.lower.metal import metal_problems
+from torch2mlx.lower.registry import MODULES
 from torch2mlx.outline import Outlined, outline
 from torch2mlx.report import Report
+from torch2mlx.saving import (
+    MODEL_FILE,
+    FromCheckpoint,
+    Output,
+    config_text,
+    prepare,
+    write_folder,
+)
 from torch2mlx.stages import STAGES
 from torch2mlx.verify import Verification
 from torch2mlx.verify import verify as verify_program
-from torch2mlx.weights import folder, safetensors
+from torch2mlx.weights import open_checkpoint, safetensors
 from torch2mlx.weights.plan import WeightPlan, apply
-
-MODEL_FILE = "model_mlx.py"
-WEIGHTS_FILE = "model.safetensors"
+from torch2mlx.weights.quantization import quantization
 
 
 def compile(
@@ -43,9 +51,11 @@ def compile(
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic: Any = "auto",
-    io_layout: Literal["mlx", "torch"] = "mlx",
+    io_layout: IOLayout = "mlx",
     name: str | None = None,
     disable: Collection[str] = (),
+    fold_bn: bool = False,
+    stubs: bool = False,
     program: ExportedProgram | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Program:
@@ -57,9 +67,14 @@ def compile(
         kwargs: Example keyword arguments.
         dynamic: "auto" keeps every input size variable that the model allows to vary, False fixes all;
             anything else is `torch.export`'s `dynamic_shapes`.
-        io_layout: "mlx" takes and returns images channels-last, "torch" as PyTorch does.
+        io_layout: "mlx" takes and returns images channels-last, "torch" as PyTorch does; or one of them
+            by name, e.g. {"x": "torch", "output": "mlx"}: a parameter of `forward`, all that is returned,
+            or a part of that such as "output[0]".
         name: The model's name in the generated file's first line and config.json.
         disable: Names of passes to leave out.
+        fold_bn: Fold each BatchNorm into the convolution or linear layer before it: faster, but not
+            for training.
+        stubs: Operators that are not mapped become functions to fill in, instead of an error.
         program: An exported program to compile instead of exporting `model`.
         progress: Called with the name of each stage when it begins.
 
@@ -71,19 +86,19 @@ def compile(
         CaptureError: `torch.export` cannot capture the model.
         InputError: The example inputs do not fit the model, or an option is unknown.
     """
-    if io_layout not in ("mlx", "torch"):
-        raise InputError(f"io_layout is 'mlx' or 'torch', not {io_layout!r}")
     begin = progress or (lambda stage: None)
     dumps: dict[str, str] = {}
 
     begin("capture")
-    captured = capture(model, args, kwargs, dynamic=dynamic, program=program)
+    captured = capture(
+        model, args, kwargs, dynamic=dynamic, program=program, opaque=MODULES
+    )
     dumps["capture"] = str(captured.graph)
     begin("passes")
-    decisions = passes.run(captured, disable)
+    decisions = passes.run(captured, disable, fold_bn=fold_bn)
     dumps["passes"] = str(captured.graph)
     begin("lower")
-    lowered = lower(captured)
+    lowered = lower(captured, stubs)
     dumps["lower"] = str(lowered.graph)
     begin("layout")
     transposes = assign_layouts(lowered, captured, io_layout)
@@ -93,8 +108,8 @@ def compile(
     dumps["outline"] = str(outlined)
     begin("emit")
     title = name or outlined.classes[-1].name
-    source = emit(outlined, captured, captured.model_class, title)
     plan = make_plan(outlined, captured)
+    source = emit(outlined, captured, plan, captured.model_class, title)
     dumps |= {"emit": source, "weights": plan.to_json()}
 
     report = _report(captured, lowered, outlined, plan)
@@ -112,11 +127,12 @@ def _report(
     for entry in plan.entries:
         size = math.prod(entry.out_shape)
         report.parameters += size
-        report.bytes += size * safetensors.DTYPES[entry.dtype].itemsize
+        report.bytes += size * safetensors.DTYPES[entry.out_dtype].itemsize
         report.trainable += size if captured.trainable.issuperset(entry.sources) else 0
     report.inputs, report.outputs = face.inputs, face.outputs
     metal = (f"not on a Metal GPU: {why}" for why in metal_problems(lowered.graph))
-    report.notes = [*captured.notes, *metal]
+    report.notes = [*captured.notes, *evaluation_notes(lowered.graph), *metal]
+    report.stubs = [stub.name for stub in lowered.stubs]
     report.unused = [key for key, why in plan.unused.items() if why != COUNTER]
     return report
 
@@ -181,10 +197,44 @@ class Program:
         kind = re.sub(r"\W+", "_", self.name).strip("_").lower()
         return {"model_file": MODEL_FILE, "model_type": kind}
 
+    def output(
+        self,
+        *,
+        weights: str | Path | None = None,
+        dtype: str | None = None,
+        quantize: int | None = None,
+        group_size: int | None = None,
+        mode: str = "affine",
+    ) -> Output:
+        """What `save` writes with these options; `Output.bytes` is the size of the weights."""
+        plan, sources = self.plan, self._tensors
+        if weights is not None:
+            sources = FromCheckpoint(plan, open_checkpoint(weights), self._tensors)
+            plan = sources.plan
+            self.report.unused = sorted({*self.report.unused, *sources.unused})
+        settings = None
+        if quantize is not None:
+            settings = quantization(quantize, group_size, mode)
+        elif group_size is not None or mode != "affine":
+            raise InputError("group_size and mode go with quantize")
+        return prepare(
+            plan,
+            sources,
+            layers=quantizable(self.outlined),
+            source=self.source,
+            dtype=dtype,
+            settings=settings,
+        )
+
     def save(
         self,
         path: str | Path,
         *,
+        weights: str | Path | None = None,
+        dtype: str | None = None,
+        quantize: int | None = None,
+        group_size: int | None = None,
+        mode: str = "affine",
         files: Mapping[str, str | bytes] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Path:
@@ -192,6 +242,12 @@ class Program:
 
         Args:
             path: The folder. Files of an older compile are replaced, others stay.
+            weights: A checkpoint to take the weights from instead of the model: a safetensors file, an
+                index or a folder with them, under the keys of the model's state dict.
+            dtype: "float32", "float16" or "bfloat16" for all floating-point weights.
+            quantize: Bits per weight of the layers that can be quantized.
+            group_size: How many weights share a scale; None for the default of the mode.
+            mode: "affine", "mxfp4", "nvfp4" or "mxfp8".
             files: Further files to write beside: name -> content.
             progress: Called with the number of weight bytes written since the last call.
 
@@ -199,20 +255,40 @@ class Program:
             The folder.
 
         Raises:
-            InputError: The folder cannot be written, or the model has no values (meta device).
+            InputError: The folder cannot be written, the checkpoint is malformed or lacks weights, an
+                option is wrong, or the model has no values (meta device).
         """
-        config = json.dumps(self.config, indent=4, sort_keys=True) + "\n"
-        texts = {**(files or {}), MODEL_FILE: self.source, "config.json": config}
+        output = self.output(
+            weights=weights,
+            dtype=dtype,
+            quantize=quantize,
+            group_size=group_size,
+            mode=mode,
+        )
+        return self.write(path, output, files=files, progress=progress)
 
-        def weights(folder_path: Path) -> None:
-            safetensors.write(
-                folder_path / WEIGHTS_FILE,
-                self.plan.tensors(),
-                lambda key: apply(self.plan[key], self._tensors),
-                progress=progress,
+    def write(
+        self,
+        path: str | Path,
+        output: Output,
+        *,
+        files: Mapping[str, str | bytes] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Path:
+        """Write the folder with what `output` gave; see `save`."""
+        source = self.source
+        if output.loading != PLAIN:
+            source = emit(
+                self.outlined,
+                self.captured,
+                self.plan,
+                self.captured.model_class,
+                self.name,
+                output.loading,
             )
-
-        return folder.save_folder(path, texts, weights)
+        config = config_text(self.config | output.config)
+        texts = {**(files or {}), MODEL_FILE: source, "config.json": config}
+        return write_folder(path, output, texts, progress)
 
     def load(self) -> mlx.nn.Module:
         """The generated model with its weights, in evaluation mode; nothing is written."""
@@ -231,12 +307,19 @@ class Program:
         for entry in self.plan.entries:
             array = mx.array(apply(entry, self._tensors))
             arrays[entry.key] = (
-                array.view(mx.bfloat16) if entry.dtype == "BF16" else array
+                array.view(mx.bfloat16) if entry.out_dtype == "BF16" else array
             )
         return arrays
 
     def verify(
         self, *, absolute: float = 1e-4, relative: float = 1e-3, seed: int = 0
     ) -> Verification:
-        """Compare the generated model with PyTorch; see `torch2mlx.verify.verify`."""
+        """Compare the generated model with PyTorch; see `torch2mlx.verify.verify`.
+
+        Raises:
+            InputError: The model has stubs, so that it cannot run.
+        """
+        if self.report.stubs:
+            names = ", ".join(self.report.stubs)
+            raise InputError(f"nothing to compare before {names} is filled in")
         return verify_program(self, absolute=absolute, relative=relative, seed=seed)

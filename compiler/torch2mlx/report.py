@@ -27,6 +27,7 @@ class Report:
         transposes: The transposes that are left, and why.
         decisions: What was folded, fused or declined, and why.
         unused: State dict keys that no operator reads.
+        stubs: Functions of the generated file that are to be filled in.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Report:
     transposes: list[Transpose] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    stubs: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain containers, for JSON."""

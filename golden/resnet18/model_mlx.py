@@ -54,13 +54,27 @@ class ResNet(nn.Module):
             x = layer(x)
         return self.fc(mx.mean(x, axis=(1, 2)))
 
+    def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
+        """Weights of PyTorch as this module has them; its own are left as they are."""
+        if weights["conv1.weight"].shape != (64, 3, 7, 7):
+            return weights
+        sanitized = {}
+        for key, value in weights.items():
+            if key.endswith("num_batches_tracked"):
+                continue
+            if value.ndim == 4 and key.endswith("weight"):
+                value = value.transpose(0, 2, 3, 1)
+            sanitized[key] = value
+        return sanitized
+
 
 def load_model(
     path: str | Path = Path(__file__).with_name("model.safetensors"),
 ) -> ResNet:
     """The model with its weights, in evaluation mode."""
     model = ResNet()
-    model.load_weights(str(path), strict=True)
+    weights = model.sanitize(mx.load(str(path)))
+    model.load_weights(list(weights.items()), strict=True)
     model.eval()
     return model
 

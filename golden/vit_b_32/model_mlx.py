@@ -81,13 +81,28 @@ class VisionTransformer(nn.Module):
         x = mx.concatenate([batch_class_token, x], axis=1)
         return self.heads["head"](self.encoder(x)[:, 0])
 
+    def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
+        """Weights of PyTorch as this module has them; its own are left as they are."""
+        if "encoder.layers.encoder_layer_0.self_attention.in_proj_bias" not in weights:
+            return weights
+        sanitized = {}
+        for key, value in weights.items():
+            if key == "conv_proj.weight":
+                value = value.transpose(0, 2, 3, 1)
+            key = key.replace("in_proj_weight", "in_proj.weight").replace(
+                "in_proj_bias", "in_proj.bias"
+            )
+            sanitized[key] = value
+        return sanitized
+
 
 def load_model(
     path: str | Path = Path(__file__).with_name("model.safetensors"),
 ) -> VisionTransformer:
     """The model with its weights, in evaluation mode."""
     model = VisionTransformer()
-    model.load_weights(str(path), strict=True)
+    weights = model.sanitize(mx.load(str(path)))
+    model.load_weights(list(weights.items()), strict=True)
     model.eval()
     return model
 

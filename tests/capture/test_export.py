@@ -224,3 +224,21 @@ def test_long_arithmetic_leaves_pytorch_as_it_was(
     assert free(captured) == [[True, False, False, False]]
     monkeypatch.undo()
     assert str(capture(other, (x,)).graph) == fresh
+
+
+class Counts(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x * self.calls
+
+
+def test_a_changed_number_is_noted_and_put_back() -> None:
+    model = Counts()
+    captured = capture(model, (torch.randn(2),))
+    assert model.calls == 0
+    (note,) = captured.notes
+    assert "`calls` of the model" in note

@@ -76,6 +76,13 @@ class FakeVerification:
 
 
 @dataclass
+class FakeOutput:
+    """What will be written."""
+
+    bytes: int = 1000
+
+
+@dataclass
 class FakeProgram:
     """A compiled model without a compiler."""
 
@@ -105,7 +112,13 @@ class FakeProgram:
     def verify(self) -> FakeVerification:
         return FakeVerification(self.ok)
 
-    def save(self, path, *, files=None, progress=None) -> Path:
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def output(self, **options: Any) -> FakeOutput:
+        self.options = options
+        return FakeOutput()
+
+    def write(self, path, output, *, files=None, progress=None) -> Path:
         def weights(folder: Path) -> None:
             (folder / "model.safetensors").write_bytes(b"weights")
             if self.error is not None:

@@ -30,7 +30,8 @@ def test_help_shows_every_option_and_examples(capsys):
         "-o OUT",
         "--input SPEC",
         "--name NAME",
-        "--io-layout {mlx,torch}",
+        "--io-layout [NAME=]LAYOUT",
+        "--fold-bn",
         "--static",
         "--no-verify",
         "--dump STAGE",
@@ -74,7 +75,13 @@ def test_stages_are_those_of_the_compiler():
 @pytest.mark.parametrize(
     ("argv", "why"),
     [
-        ([], "the following arguments are required: SOURCE"),
+        ([], "give either SOURCE or --to-torch FOLDER"),
+        (["a:b", "--to-torch", "x"], "give either SOURCE or --to-torch FOLDER"),
+        (["a:b", "--mode", "mxfp4"], "--group-size and --mode go with --quantize BITS"),
+        (
+            ["a:b", "--group-size", "32"],
+            "--group-size and --mode go with --quantize BITS",
+        ),
         (["a:b", "c:d"], "unrecognized arguments: c:d"),
         (
             ["a:b", "--dump", "lex"],
@@ -86,10 +93,27 @@ def test_stages_are_those_of_the_compiler():
             "argument --quiet: not allowed with argument --json",
         ),
         (["a:b", "--stat"], "unrecognized arguments: --stat"),
+        (
+            ["a:b", "--io-layout", "x=nchw"],
+            "argument --io-layout: 'nchw' is not mlx or torch",
+        ),
     ],
 )
 def test_bad_usage(capsys, argv: list[str], why: str):
     assert refused(capsys, *argv) == f"torch2mlx-compile: error: {why}"
+
+
+@pytest.mark.parametrize(
+    ("argv", "layout"),
+    [
+        ([], "mlx"),
+        (["torch"], "torch"),
+        (["x=torch", "output[0]=mlx"], {"x": "torch", "output[0]": "mlx"}),
+    ],
+)
+def test_io_layout(argv: list[str], layout: object):
+    flags = [part for value in argv for part in ("--io-layout", value)]
+    assert parse(["a:b", *flags]).io_layout == layout
 
 
 @pytest.mark.parametrize(

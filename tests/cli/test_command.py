@@ -73,6 +73,8 @@ def test_options_reach_the_compiler(here: Path, compiler):
         "io_layout": "torch",
         "name": "A",
         "disable": ["fold", "fuse"],
+        "stubs": False,
+        "fold_bn": False,
         "program": None,
     }
 

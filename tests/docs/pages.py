@@ -55,7 +55,7 @@ def blocks(page: Path) -> Iterator[Block]:
     """The fenced blocks of `page`."""
     text = page.read_text()
     found = list(FENCE.finditer(text))
-    for this, following in zip(found, [*found[1:], None], strict=True):
+    for this, following in zip(found, [*found[1:], None], strict=False):
         output = None
         if following is not None and following[1] == "text":
             between = text[this.end() : following.start()]

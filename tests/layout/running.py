@@ -50,7 +50,7 @@ def assigned(
     model: torch.nn.Module | Callable[..., Any],
     args: tuple[Any, ...],
     *others: tuple[Any, ...],
-    io_layout: str = "mlx",
+    io_layout: Any = "mlx",
     passes: Callable[..., Any] | None = None,
     dynamic: Any = "auto",
     tolerance: float = 1e-5,

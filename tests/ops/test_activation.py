@@ -6,15 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import mlx.nn
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.lowering import lowered, run_lowered
+from tests.lowering import lowered, run_lowered, to_mlx
 from tests.ops.cases import NAN, case, floats, ints
-from torch2mlx.errors import UnsupportedError
+from torch2mlx.lower.interpret import MLXInterpreter
+
+aten = torch.ops.aten
 
 X = torch.linspace(-8, 8, 24).reshape(2, 4, 3)
+MASKED = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 2.0]])  # log: a row of -inf
 
 
 @pytest.mark.parametrize(
@@ -58,6 +62,21 @@ X = torch.linspace(-8, 8, 24).reshape(2, 4, 3)
             ints(1, 2),
         ),
         case("softmax of a number", lambda x: F.softmax(x, 0), torch.tensor(2.0)),
+        case("safe softmax", lambda x: aten._safe_softmax(x.log(), 1), MASKED),
+        case(
+            "gradient of softmax",
+            lambda g, x: aten._softmax_backward_data(g, x.softmax(1), 1, torch.float32),
+            X,
+            X.flip(0),
+        ),
+        case(
+            "gradient of log_softmax",
+            lambda g, x: aten._log_softmax_backward_data(
+                g, x.log_softmax(1), 1, torch.float32
+            ),
+            X,
+            X.flip(0),
+        ),
         case("log_softmax", lambda x: F.log_softmax(x, 1), X),
         case(
             "log_softmax of nothing", lambda x: F.log_softmax(x, 1), torch.zeros(3, 0)
@@ -76,9 +95,15 @@ def test_half_softmax_sums_in_single_precision() -> None:
     )
 
 
-def test_random_slopes_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="training"):
-        lowered(lambda x: F.rrelu(x, training=True), (X,))
+def test_random_slopes() -> None:
+    program = lowered(lambda x: F.rrelu(x, 0.2, 0.4, training=True), (X,))
+    x = to_mlx(X)
+    y = list(MLXInterpreter(program, {}).run(x))[-1]
+    slopes = np.array(y / x)
+    assert (slopes[X > 0] == 1).all()
+    below = slopes[X < 0]
+    assert ((below >= 0.2 - 1e-6) & (below <= 0.4 + 1e-6)).all()
+    assert len(set(below.tolist())) > 1
 
 
 def test_code_is_what_people_write() -> None:

@@ -27,6 +27,9 @@ X = floats(0.5, 1.0, 3.0)
         case("number shifted", lambda x: 1 << x, ints(0, 3, 5)),
         case("special xlogy", torch.special.xlogy, X, X),
         case("sinc at zero", torch.sinc, floats(0.0, 0.5, -2.5)),
+        case("isreal", torch.isreal, X),
+        case("isreal of complex", torch.isreal, torch.tensor([1 + 0j, 1 + 1j])),
+        case("float_power of halves", lambda x: torch.float_power(x.half(), 3), X),
         case("bits", lambda x: x.view(torch.int32), X),
     ],
 )

@@ -11,6 +11,7 @@ import torch
 
 from tests.lowering import lowered, run_lowered
 from tests.ops.cases import case, floats, ints
+from torch2mlx.errors import UnsupportedError
 
 X = torch.randn(3, 4)
 
@@ -30,6 +31,11 @@ X = torch.randn(3, 4)
             "whole numbers from floats",
             lambda x: torch.arange(0.0, -8.5, -4.0, dtype=torch.int64) + x,
             ints(1),
+        ),
+        case(
+            "as many as there would be floats",
+            lambda x: torch.arange(0.0, -8.1, -4.0, dtype=torch.int32) + x,
+            ints(1).int(),
         ),
         case("zeros", lambda x: x.new_zeros(x.shape[0], 2) + x[:, :2], X),
         case("ones_like", lambda x: torch.ones_like(x, dtype=torch.int64) + 1, X),
@@ -73,6 +79,7 @@ def test_created(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         case("half", lambda x: x.half() * 2, X),
         case("double is single", lambda x: (x.double() * 2).float(), X),
         case("type_as", lambda x, y: x.type_as(y) + y, ints(1, 2), floats(0.5, 1.5)),
+        case("alias_copy", lambda x: torch.alias_copy(x) * 2, X),
         case("copies", lambda x: x.clone().contiguous().detach() + 1, X),
     ],
 )
@@ -93,3 +100,9 @@ def test_default_dtypes_are_not_written() -> None:
     ).graph
     created = [n for n in graph.nodes if n.target in (mx.zeros, mx.arange)]
     assert [(tuple(n.args), n.kwargs) for n in created] == [(((3, 4),), {}), ((4,), {})]
+
+
+def test_unknown_dtypes_are_refused() -> None:
+    for dtype in (torch.float8_e4m3fn, torch.complex32):
+        with pytest.raises(UnsupportedError, match=f"MLX has no dtype for {dtype}"):
+            lowered(lambda x, dtype=dtype: x.to(dtype), (X,))

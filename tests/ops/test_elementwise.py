@@ -11,11 +11,11 @@ import torch
 
 from tests.lowering import lowered, run_lowered
 from tests.ops.cases import INF, NAN, bools, case, floats, ints
-from torch2mlx.errors import UnsupportedError
 
 SIGNED = floats(-7.5, -2.0, -0.5, 0.5, 2.0, 7.5)
 WHOLE = ints(-7, -3, 0, 3, 7, 8)
 DIVISOR = ints(2, -2, 3, -3, -4, 5)
+COMPLEX = torch.tensor([1 + 2j, -0.5j, -3 + 0.25j])
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,21 @@ DIVISOR = ints(2, -2, 3, -3, -4, 5)
             "int trunc scalar", lambda a: torch.div(a, -3, rounding_mode="trunc"), WHOLE
         ),
         case("float floor", lambda a: a // -2.0, SIGNED),
+        case("float floor by a fraction", lambda a: a // 0.1, floats(1.0, 0.3, -0.7)),
+        case(
+            "float floor by an array",
+            lambda a, b: torch.div(a, b, rounding_mode="floor"),
+            floats(6.0, -1.0, 1.0, -1.0, -2.0, INF),
+            floats(0.1, 0.1, 0.0, 0.0, INF, 2.0),
+        ),
+        case("gcd", torch.gcd, ints(12, -18, 0, 0, 7), ints(-8, 12, 5, 0, 49)),
+        case("lcm", torch.lcm, ints(12, -18, 0, 0, 7), ints(-8, 12, 5, 0, 49)),
+        case(
+            "gcd of many steps",
+            torch.gcd,
+            ints(7540113804746346429),
+            ints(4660046610375530309),
+        ),
         case("float trunc", lambda a: torch.div(a, 2, rounding_mode="trunc"), SIGNED),
         case("no rounding", lambda a: torch.div(a, 2, rounding_mode=None), WHOLE),
         case("int remainder", lambda a, b: a % b, WHOLE, DIVISOR),
@@ -62,6 +77,22 @@ def test_division(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         case("ints", torch.round, WHOLE),
         case("floor of ints", torch.floor, WHOLE),
         case("trunc", torch.trunc, SIGNED),
+        case("frexp", torch.frexp, floats(0.0, 1.0, -3.0, 1e-45, 1e38, -2e-30)),
+        case("ldexp", torch.ldexp, SIGNED, WHOLE),
+        case(
+            "ldexp of ints", torch.ldexp, WHOLE, floats(0.5, 1.0, 2.0, -1.0, 0.0, 3.0)
+        ),
+        case(
+            "nextafter",
+            torch.nextafter,
+            floats(0.0, 0.0, 1.0, INF, NAN, 2.0),
+            floats(1.0, -1.0, 0.0, 0.0, 1.0, 2.0),
+        ),
+        case(
+            "nextafter of halves",
+            lambda x: torch.nextafter(x.half(), x.half() * 2),
+            SIGNED,
+        ),
         case("frac", torch.frac, SIGNED),
         case("sign", torch.sign, floats(-2.0, 0.0, -0.0, 3.0)),
         case("signbit", torch.signbit, floats(-2.0, 0.0, -0.0, 3.0)),
@@ -78,6 +109,15 @@ def test_rounding(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     ("function", "args"),
     [
         case("int to a power", lambda x: x**3, WHOLE),
+        case(
+            "complex powers",
+            lambda x, y: (x**y, x**3, torch.float_power(x, y)),
+            COMPLEX,
+            COMPLEX.flip(0),
+        ),
+        case(
+            "complex functions", lambda x: (torch.expm1(x), torch.sigmoid(x)), COMPLEX
+        ),
         case("int to a float power", lambda x: x**0.5, ints(0, 4, 9)),
         case(
             "int to an int array",
@@ -334,8 +374,3 @@ def test_code_is_what_people_write() -> None:
     assert targets(lambda x: x**2, SIGNED) == [mx.square]
     assert targets(lambda x: x**-0.5, SIGNED) == [mx.rsqrt]
     assert targets(lambda x: x.clamp(0, 1), SIGNED) == [mx.clip]
-
-
-def test_data_dependent_sizes_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match=r"aten\.(where|nonzero)"):
-        lowered(lambda x: torch.nonzero(x), (SIGNED,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,7 +62,52 @@ def test_to_real_numbers(name: str, norm: str) -> None:
             ).abs(),
             torch.randn(40),
         ),
+        case(
+            "stft in two parts",
+            lambda x: torch.view_as_real(
+                torch.stft(x, 8, onesided=False, win_length=5, return_complex=True)
+            ),
+            torch.randn(40),
+        ),
+        case(
+            "stft of complex numbers",
+            lambda x: real(torch.stft(torch.complex(x, -x), 8, return_complex=True)),
+            torch.randn(40),
+        ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:A window was not provided")
 def test_options(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     run_lowered(function, args)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"center": False, "window": torch.hamming_window(8)},
+        {"hop_length": 3, "win_length": 6, "window": torch.hamming_window(6)},
+        {"normalized": True, "window": torch.rand(8) + 0.5},
+        {"length": 30},
+        {"length": 80},
+        {"onesided": False},
+        {"onesided": False, "return_complex": True},
+    ],
+    ids=lambda options: " ".join(map(str, options)) or "defaults",
+)
+@pytest.mark.filterwarnings("ignore:A window was not provided")
+@pytest.mark.filterwarnings("ignore:The length of signal")
+def test_istft(options: dict[str, Any]) -> None:
+    onesided = options.get("onesided", True)
+    x = torch.randn(2, 5 if onesided else 8, 9, dtype=torch.complex64)
+    run_lowered(lambda x: real(torch.istft(x, 8, **options)), (x,), dynamic=False)
+
+
+def test_istft_inverts_stft() -> None:
+    def function(x: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
+        y = torch.stft(x, 8, 3, window=window, return_complex=True)
+        return torch.istft(y, 8, 3, window=window, length=30)
+
+    x = torch.randn(3, 30)
+    (y,) = run_lowered(function, (x, torch.hann_window(8)), dynamic=False)
+    np.testing.assert_allclose(np.array(y), x.numpy(), atol=1e-5)

@@ -228,8 +228,6 @@ def test_order_and_search(function: Callable[..., Any], args: tuple[Any, ...]) -
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (lambda x: x[x > 0].sum(), "."),
-        (lambda x: x.masked_select(x > 0).sum(), "."),
         (lambda x: F.one_hot(x.long().abs()), "."),
     ],
 )

@@ -1,22 +1,25 @@
-"""Matrix products, decompositions and norms against PyTorch."""
+"""Matrix products and norms against PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
 import pytest
 import torch
 
-from tests.lowering import lowered, run_lowered
+from tests.lowering import lowered, run_lowered, to_mlx, to_numpy
 from tests.ops.cases import case, ints
 from torch2mlx.errors import UnsupportedError
+from torch2mlx_templates import helpers
 
 A, B = torch.randn(3, 4, 5), torch.randn(3, 5, 2)
 V = torch.randn(5)
 N = torch.arange(6).reshape(2, 3)
+CUBE = torch.arange(24).reshape(2, 3, 4)
 SQUARE = torch.randn(3, 4, 4) + 4 * torch.eye(4)
-SYMMETRIC = SQUARE @ SQUARE.mT
 INF = float("inf")
 
 
@@ -55,6 +58,7 @@ INF = float("inf")
         case("int addmm", torch.addmm, ints(1, 2), N, N.T),
         case("baddbmm", torch.baddbmm, torch.randn(3, 4, 2), A, B),
         case("addbmm", torch.addbmm, torch.randn(4, 2), A, B),
+        case("int addbmm", torch.addbmm, ints(1), N[:, None], N[:, :, None]),
         case("addmv", torch.addmv, torch.randn(4), A[0], V),
         case("addr", torch.addr, torch.randn(5, 5), V, V),
         case("outer", torch.outer, V, V),
@@ -66,14 +70,24 @@ INF = float("inf")
             A,
             A[:, 0].reshape(5, 3)[None].expand(4, 5, 3),
         ),
+        case(
+            "tensordot of an axis of one",
+            lambda a, b: torch.tensordot(a, b, ([1, -1], [0, 1])),
+            A[:, :1],
+            A[0, :, :1].expand(4, 5),
+        ),
+        case(
+            "int tensordot",
+            lambda a, b: torch.tensordot(a, b, ([1, 2], [2, 0])),
+            CUBE,
+            CUBE.permute(2, 0, 1),
+        ),
         case("kron", torch.kron, A[0], B[0]),
         case("cross", lambda a: torch.linalg.cross(a, a.roll(1, 0), dim=0), A),
         case("trace", torch.trace, A[0]),
         case("int trace", torch.trace, N),
         case("vecdot", torch.linalg.vecdot, A, A.flip(0)),
-        case("chain", lambda a, b: torch.linalg.multi_dot((a, b, b.T)), A[0], B[0]),
-        case("power", lambda x: torch.linalg.matrix_power(x, 3), SQUARE),
-        case("no power", lambda x: torch.linalg.matrix_power(x, 0), SQUARE),
+        case("einsum", lambda a, b: torch.einsum("b i j, bjk", a, b), A, B),
     ],
 )
 def test_products(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -81,72 +95,24 @@ def test_products(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "args"),
-    [
-        case("det", torch.linalg.det, SQUARE),
-        case("slogdet", torch.linalg.slogdet, SQUARE),
-        case("logdet", torch.logdet, SYMMETRIC),
-        case("inv", torch.linalg.inv, SQUARE),
-        case("cholesky", torch.linalg.cholesky, SYMMETRIC),
-        case(
-            "upper cholesky", lambda x: torch.linalg.cholesky(x, upper=True), SYMMETRIC
-        ),
-        case(
-            "cholesky_solve",
-            torch.cholesky_solve,
-            A[:, :, :2],
-            torch.linalg.cholesky(SYMMETRIC),
-        ),
-        case("svdvals", torch.linalg.svdvals, A),
-        case("eigvalsh", torch.linalg.eigvalsh, SYMMETRIC),
-        case("solve", torch.linalg.solve, SQUARE, A),
-        case("solve vectors", torch.linalg.solve, SQUARE, A[..., 0]),
-        case(
-            "solve on the right",
-            lambda a, b: torch.linalg.solve(a, b, left=False),
-            SQUARE,
-            A.mT.contiguous(),
-        ),
-        case(
-            "triangular",
-            lambda a, b: torch.linalg.solve_triangular(a, b, upper=False),
-            SQUARE.tril(),
-            A,
-        ),
-        case(
-            "unit triangular",
-            lambda a, b: torch.linalg.solve_triangular(
-                a, b, upper=True, unitriangular=True
-            ),
-            SQUARE.triu() / 4,
-            A,
-        ),
-        case("lu", torch.linalg.lu, SQUARE),
-        case("pinv", torch.linalg.pinv, A),
-        case(
-            "svd back",
-            lambda x: (lambda u, s, v: (u * s[..., None, :]) @ v)(
-                *torch.linalg.svd(x, full_matrices=False)
-            ),
-            A,
-        ),
-        case("qr back", lambda x: (lambda q, r: q @ r)(*torch.linalg.qr(x)), A),
-        case(
-            "eigh back",
-            lambda x: (lambda e, v: (v * e[..., None, :]) @ v.mT)(
-                *torch.linalg.eigh(x)
-            ),
-            SYMMETRIC,
-        ),
-    ],
+    "equation",
+    ["ij,jk->ik", "ij,jk", "ij,jk->ki", "ij,jk->", "...j,jk->...k", "i...,...k->k..."],
 )
-def test_decompositions(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    run_lowered(function, args, dynamic=False, tolerance=2e-4)
+def test_einsum_of_integers(equation: str) -> None:
+    run_lowered(lambda a, b: torch.einsum(equation, a, b), (N, N.T + 1))
 
 
-def test_empty_matrices_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="empty matrix"):
-        lowered(torch.linalg.inv, (torch.zeros(0, 0),))
+@pytest.mark.parametrize(
+    "equation", ["aij,jk->aik", "...ij,jk", "aij,kj->k", "aij->ja"]
+)
+def test_einsum_of_batched_integers(equation: str) -> None:
+    operands = (CUBE, ints(*range(16)).reshape(4, 4))[: equation.count(",") + 1]
+    run_lowered(lambda *x: torch.einsum(equation, *x), operands)
+
+
+def test_einsum_of_integers_on_a_diagonal_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="axis twice in one operand"):
+        lowered(lambda x: torch.einsum("ii->i", x), (N @ N.T,))
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3, 0.5, INF, -INF])
@@ -181,3 +147,28 @@ def test_distances(p: float) -> None:
     )
     run_lowered(lambda a, b: torch.dist(a, b, p), (A, A.flip(0)), tolerance=2e-5)
     run_lowered(lambda a: a.norm(p, -1), (A,), tolerance=2e-5)
+    run_lowered(torch.pdist, (A[0],), (torch.randn(1, 5),), tolerance=2e-5)
+    run_lowered(lambda a: torch.pdist(a, p), (A[0],), tolerance=5e-5)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_gradient_of_the_distance_from_oneself(p: float) -> None:
+    x, weight = torch.randn(4, 3, requires_grad=True), torch.randn(4, 4)
+    (torch.cdist(x, x, p) * weight).sum().backward()
+
+    def loss(y: mx.array) -> mx.array:
+        return mx.sum(helpers.cdist(y, y, p) * to_mlx(weight))
+
+    gradient = to_numpy(mx.grad(loss)(to_mlx(x)))
+    np.testing.assert_allclose(gradient, to_numpy(x.grad), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, INF])
+@pytest.mark.parametrize("dim", [0, -1])
+def test_renorm(p: float, dim: int) -> None:
+    run_lowered(lambda x: torch.renorm(x, p, dim, 2.0), (A,), tolerance=2e-5)
+
+
+@pytest.mark.parametrize("p", [None, 2, -2, 1, -1, INF, -INF, "fro", "nuc"])
+def test_condition_numbers(p: Any) -> None:
+    run_lowered(lambda x: torch.linalg.cond(x, p), (SQUARE,), tolerance=2e-4)

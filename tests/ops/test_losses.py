@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.lowering import run_lowered
+from tests.lowering import lowered, run_lowered
 from tests.ops.cases import case
+from torch2mlx.errors import UnsupportedError
 
 X, Y = torch.randn(4, 5), torch.randn(4, 5)
 P, Q = torch.rand(4, 5), torch.rand(4, 5)
@@ -156,6 +157,7 @@ W = torch.rand(5) + 0.5
             X[:2],
             torch.tensor([[1, 3, -1, 0, 2], [4, -1, 4, 4, 4]]),
         ),
+        case("multi margin of one row", F.multi_margin_loss, X[0], CLASSES[:1]),
         case("multilabel soft margin", F.multilabel_soft_margin_loss, X, P.round()),
     ],
 )
@@ -170,3 +172,35 @@ def test_distances(p: float) -> None:
     run_lowered(lambda x, y: F.pairwise_distance(x, y, p, keepdim=True), (X, Y))
     run_lowered(lambda x, y: F.cosine_similarity(x, y, 1), (X, Y))
     run_lowered(lambda x, y: F.cosine_similarity(x[:, None], y[None], -1), (X, Y))
+    run_lowered(lambda x, y: F.cosine_similarity(x, y, 0), (X[0, 0], Y[0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        (F.multi_margin_loss, torch.tensor(3)),
+        (F.multilabel_margin_loss, torch.tensor([3, 0, -1, 1, 1])),
+    ],
+)
+def test_margins_of_one_row(loss: Callable[..., Any], target: torch.Tensor) -> None:
+    run_lowered(loss, (X[0], target))
+    run_lowered(loss, (X[0, 0], torch.tensor(0)))
+    with pytest.raises(UnsupportedError, match="not mapped for one row"):
+        lowered(lambda x, y: loss(x, y, reduction="none"), (X[0], target))
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_linear_cross_entropy(reduction: str) -> None:
+    def chunked(x: Any, w: Any, y: Any, b: Any, c: Any) -> Any:
+        ops, options = torch.ops.torch_nn, (2, "disabled", torch.float32)
+        if reduction == "none":
+            return ops._linear_cross_entropy_batch_chunked_no_reduction(
+                x, w, y, b, c, 2, *options
+            )
+        return ops._linear_cross_entropy_batch_chunked(
+            x, w, y, b, c, reduction, 2, 0.0, *options, False, False, False, False
+        )[0]
+
+    run_lowered(
+        chunked, (X, torch.randn(5, 5), CLASSES, torch.randn(5), W), tolerance=2e-5
+    )

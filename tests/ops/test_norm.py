@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.lowering import lowered, run_lowered
+import torch2mlx
+from tests.lowering import lowered, run_lowered, to_mlx, to_numpy
 from tests.ops.cases import case
 
 X = torch.randn(3, 6, 4, 5) + 1
@@ -67,6 +69,55 @@ W, B = torch.rand(6) + 0.5, torch.randn(6)
 def test_norm(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     run_lowered(function, args, tolerance=2e-5)
     assert not lowered(function, args).layers
+
+
+def test_native_norms() -> None:
+    aten = torch.ops.aten
+    run_lowered(
+        lambda x, w, b: aten._native_batch_norm_legit(x, w, b, b, w, False, 0.1, 0.1),
+        (X, W, B),
+        tolerance=2e-5,
+    )
+    run_lowered(
+        lambda x, w, b: aten.native_group_norm(x, w, b, 0, 6, 20, 2, 0.1),
+        (X[:0], W, B),
+        dynamic=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "norm", ["_native_batch_norm_legit", "_batch_norm_with_update"]
+)
+def test_running_statistics_are_updated(norm: str) -> None:
+    class Norm(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", W.clone())
+            self.register_buffer("mean", B.clone())
+            self.register_buffer("var", W.clone())
+
+        def forward(self, x: torch.Tensor) -> Any:
+            training = [True] if norm == "_native_batch_norm_legit" else []
+            function = getattr(torch.ops.aten, norm)
+            arguments = (
+                x,
+                self.weight,
+                self.weight,
+                self.mean,
+                self.var,
+                *training,
+                0.3,
+                0.1,
+            )
+            return function(*arguments)[0]
+
+    model = Norm()
+    module = torch2mlx.compile(model, (X,), io_layout="torch").load()
+    np.testing.assert_allclose(
+        to_numpy(module(to_mlx(X))), model(X), rtol=2e-5, atol=2e-5
+    )
+    np.testing.assert_allclose(to_numpy(module.mean), model.mean, rtol=2e-5)
+    np.testing.assert_allclose(to_numpy(module.var), model.var, rtol=2e-5)
 
 
 def test_local_response_norm() -> None:

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 
 from tests.lowering import lowered, to_mlx
-from torch2mlx.errors import UnsupportedError
 from torch2mlx.lower.interpret import MLXInterpreter
 
 X = torch.full((200, 100), 0.3)
@@ -65,8 +64,3 @@ def test_one_sample_by_weight() -> None:
     program = lowered(lambda w: torch.multinomial(w, 1), (weights,))
     (y,) = MLXInterpreter(program, {}).run(to_mlx(weights))
     assert y.tolist() == [[1], [2]]
-
-
-def test_several_samples_without_replacement_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="replacement"):
-        lowered(lambda x: torch.multinomial(x, 2), (X,))

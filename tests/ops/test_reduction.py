@@ -95,6 +95,8 @@ def test_extrema(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         {"correction": 2, "dim": 1},
         {"dim": (0, 2), "keepdim": True},
         {"dim": -1, "unbiased": True},
+        {"correction": 1.5},
+        {"correction": 0.3, "dim": (0, 2)},
     ],
 )
 def test_spread(name: str, options: dict[str, Any]) -> None:
@@ -102,9 +104,16 @@ def test_spread(name: str, options: dict[str, Any]) -> None:
     run_lowered(lambda x: getattr(torch, f"{name}_mean")(x, **options), (X,))
 
 
-def test_fractional_correction_is_refused() -> None:
+def test_fractional_correction_of_few_elements_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="correction"):
-        lowered(lambda x: torch.var(x, correction=1.5), (X,))
+        lowered(lambda x: torch.var(x, dim=0, correction=3.5), (X,), dynamic=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
+@pytest.mark.parametrize("name", ["var", "std"])
+def test_spread_of_nothing(name: str) -> None:
+    run_lowered(lambda x: getattr(torch, name)(x, dim=0), (torch.zeros(2, 0),))
+    run_lowered(lambda x: getattr(torch, name)(x), (torch.zeros(0, 3),), dynamic=False)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +121,11 @@ def test_fractional_correction_is_refused() -> None:
     [
         case("logsumexp", lambda x: x.logsumexp((0, 1)), X),
         case("logsumexp of ints", lambda x: x.logsumexp(0), TIES),
+        case(
+            "logsumexp of complex numbers",
+            lambda x: torch.complex(x, 4 * x).logsumexp(0),
+            X,
+        ),
         case("cumsum", lambda x: x.cumsum(-2), X),
         case("cumprod", lambda x: x.cumprod(1), X),
         case("cumprod of ints", lambda x: x.cumprod(1), TIES),

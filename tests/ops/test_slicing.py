@@ -119,3 +119,11 @@ def test_code_is_what_people_write() -> None:
     assert split.target is mx.split
     assert split.args[1] == 3
     assert not calls(lambda x: x[:, 0:100])
+
+
+def test_chunk_cat() -> None:
+    run_lowered(
+        lambda x, y: torch._chunk_cat([x, y], 1, 2),
+        (torch.randn(2, 3, 4), torch.randn(2, 5)),
+    )
+    run_lowered(lambda x: torch._chunk_cat([x, x * 2], 0, 3), (torch.randn(6, 2),))

@@ -166,6 +166,47 @@ def outputs(x: Any) -> Any:
     return y
 
 
+def reads_a_view_after_its_base(x: Any) -> Any:
+    y = x * 2
+    v = y[1:3]
+    y[:, 2] += 5
+    total = v.sum(0)
+    v[0, 1:4] -= total[1:4]
+    return v, total, y
+
+
+def overlapping_views(x: Any) -> Any:
+    y = x + 0.5
+    a, b = y[:, :4], y[:, 2:]
+    a.mul_(2)
+    b.sub_(a.clone())
+    a[1:][:, 1:3] = b[1:, :2].clone()
+    b[0][1:3].neg_()
+    return a.clone(), b.clone(), y
+
+
+def a_function_writes_its_argument(x: Any) -> Any:
+    def clear(part: Any) -> None:
+        part[:2] = 0
+        part *= 3
+
+    y = x * 2
+    clear(y)
+    clear(y[1:])
+    clear(y.t())
+    return y
+
+
+def accumulated(x: Any) -> Any:
+    y = x * 2
+    index = torch.tensor([0, 2, 0])
+    y.index_put_((index,), x[:3], accumulate=True)
+    y.index_put_((index, torch.tensor([1, 1, 1])), x[0, :3])
+    y.index_put_((x > 1,), torch.tensor(9.0))
+    y[:, 2:4].index_put_((x[:, 2:4] < 0,), torch.tensor(-9.0))
+    return y
+
+
 def as_complex(x: Any) -> Any:
     y = torch.view_as_complex((x * 2).view(4, 3, 2))
     y[:, 0] = 2
@@ -218,6 +259,10 @@ CASES = [
     real_copies,
     metadata,
     outputs,
+    reads_a_view_after_its_base,
+    overlapping_views,
+    a_function_writes_its_argument,
+    accumulated,
     as_complex,
     augmented,
     aliased_arguments,
@@ -242,6 +287,17 @@ def test_before_and_after() -> None:
     *_, mul, _, _, scatter, output = captured.graph.nodes
     assert scatter.args[0] is mul
     assert output.args[0] == (scatter,)
+
+
+def test_an_augmented_assignment_writes_once() -> None:
+    def function(x: Any) -> Any:
+        y = x * 2
+        y[1:3, ::2] += 1
+        return y
+
+    scattered = [name for name in ops(functionalised(function)) if "scatter" in name]
+    assert scattered == ["slice_scatter"]
+    assert ops(functionalised(function))["slice_scatter"] == 2  # one for each axis
 
 
 def test_in_place_activations_of_a_module() -> None:
@@ -271,21 +327,30 @@ def test_varying_sizes() -> None:
     check((functionalise,), function, (torch.randn(4, 6),), (torch.randn(3, 9),))
 
 
-class WithBuffer(nn.Module):
-    """Its forward counts its calls."""
+class WithParameter(nn.Module):
+    """Its forward trains it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.count.add_(1)
+        return x + self.count
+
+
+class WithSharedBuffer(nn.Module):
+    """Its buffer has two names."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("count", torch.zeros(1))
+        self.register_buffer("other", self.count)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.count.view(-1).add_(1)
-        return x + self.count
-
-
-def writes_to_the_input(x: Any) -> Any:
-    x[:, 0] = 1
-    return x * 2
+        self.count.add_(1)
+        return x + self.other
 
 
 def writes_a_diagonal(x: Any) -> Any:
@@ -307,8 +372,8 @@ def writes_to_joined_views(x: Any) -> Any:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (WithBuffer(), "forward writes to `count`"),
-        (writes_to_the_input, "forward writes to the input"),
+        (WithParameter(), "forward writes to the parameter `count`"),
+        (WithSharedBuffer(), "which is also known by another name"),
         (writes_a_diagonal, "fill_diagonal_.*has no functional form"),
         (writes_through_an_expansion, "view made by aten.expand.default"),
         (writes_to_joined_views, "aten.broadcast_tensors.default views together"),
@@ -317,3 +382,12 @@ def writes_to_joined_views(x: Any) -> Any:
 def test_refused(model: Any, message: str) -> None:
     with pytest.raises(UnsupportedError, match=f"(?s){message}"):
         check((functionalise,), model, (torch.randn(4, 6),), dynamic=False)
+
+
+def test_a_write_to_one_of_several_results() -> None:
+    def function(x: Any) -> Any:
+        values, indices = x.topk(2, dim=-1)
+        values /= values.sum(-1, keepdim=True)
+        return values, indices
+
+    check((functionalise,), function, (torch.rand(3, 5),))

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from tests.aten import as_module, check, check_values, evaluate, ops
 from torch2mlx.capture import Captured, capture
+from torch2mlx.capture.provenance import module_calls
 from torch2mlx.passes.rearrange import rearrange
 
 MOVES = {
@@ -360,3 +361,33 @@ def test_random_permutes_around_a_layer(order: list[int], back: list[int]) -> No
     rearranged(
         function, (torch.randn(2, 3, 5),), (torch.randn(2, 3, 5),), dynamic=False
     )
+
+
+class Flat(nn.Module):
+    """A linear layer over all leading axes at once, as GPT-2 has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 6))
+        self.bias = nn.Parameter(torch.randn(6))
+
+    def forward(self, x: Any) -> Any:
+        y = torch.addmm(self.bias, x.view(-1, x.shape[-1]), self.weight)
+        return y.view(x.shape)
+
+
+class Heads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat = Flat()
+
+    def forward(self, x: Any) -> Any:
+        x = torch.tanh(x).transpose(1, 2).contiguous()
+        return self.flat(x.reshape(*x.shape[:2], 6))
+
+
+def test_what_a_caller_rearranges_stays_with_the_caller() -> None:
+    captured = rearranged(Heads(), (torch.randn(2, 3, 4, 2),))
+    moves = [n for n in captured.graph.nodes if n.name.startswith(("transp", "resh"))]
+    assert moves
+    assert {module_calls(node)[-1].path for node in moves} == {""}

@@ -255,7 +255,7 @@ def test_bad_folder(tmp_path: Path, content: str | None, why: str):
 def test_damaged_weights(bert: Path):
     (bert / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(
-        InputError, match="transformers cannot load it: Safetensor"
+        InputError, match="model.safetensors is not a valid safetensors file: 7 bytes"
     ) as caught:
         load(f"hf:{bert}")
     assert "\n" not in str(caught.value)
@@ -282,3 +282,46 @@ def test_every_task_exists():
     import transformers
 
     assert all(hasattr(transformers, name) for name in TASKS.values())
+
+
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 37,
+}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "architecture", "names_match"),
+    [
+        (torch.float32, "LlamaForCausalLM", True),
+        (torch.bfloat16, "LlamaForCausalLM", True),
+        (torch.float32, "LlamaModel", False),
+    ],
+)
+def test_weights_are_mapped_not_copied(
+    tmp_path: Path, dtype: torch.dtype, architecture: str, names_match: bool
+):
+    """Each as transformers has it, buffers too, and in the file's own memory."""
+    import transformers
+
+    folder = write(tmp_path / "llama", LLAMA, "LlamaForCausalLM")
+    load(f"hf:{folder}").model.to(dtype).save_pretrained(folder)
+    before = (folder / "model.safetensors").read_bytes()
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = [architecture]
+    (folder / "config.json").write_text(json.dumps(config))
+    source = load(f"hf:{folder}")
+    assert source.checkpoint == (folder if names_match else None)
+    theirs = getattr(transformers, architecture).from_pretrained(folder)
+    wanted = dict(theirs.named_buffers()) | theirs.state_dict()
+    found = dict(source.model.named_buffers()) | source.model.state_dict()
+    assert found.keys() == wanted.keys()
+    for key, tensor in wanted.items():
+        assert found[key].dtype == tensor.dtype and torch.equal(found[key], tensor)
+    with torch.no_grad():
+        next(source.model.parameters()).zero_()
+    assert (folder / "model.safetensors").read_bytes() == before

@@ -19,6 +19,7 @@ from torch2mlx_templates import helpers
 NAN, INF = float("nan"), float("inf")
 FUNCTIONS = {n: f for n, f in vars(helpers).items() if inspect.isfunction(f)}
 ALLOWED = {
+    "functools",
     "mlx",
     "math",
     "itertools",

@@ -136,6 +136,16 @@ def test_sum_leaves_the_sources_alone(dtype: str, carrier: str):
     assert first.tolist() == [1, 2.5, -4]
 
 
+def test_gru_bias_adds_all_but_the_last_third():
+    bias = entry((6,), (6,), dtype="F32", merge="gru_bias")
+    first = np.arange(6, dtype=np.float32)
+    second = np.full(6, 10, np.float32)
+    made = apply(bias, {"s0": first, "s1": second})
+    assert made.tolist() == [10, 11, 12, 13, 4, 5]
+    with pytest.raises(ValueError, match="cannot merge"):
+        entry((4,), (4,), dtype="F32", merge="gru_bias")
+
+
 def test_sum_of_bf16_rounds_to_nearest_even():
     # Steps of bfloat16 are 2**-7 in [1, 2): halves of a step go to the even neighbour
     step = 2.0**-7
@@ -255,7 +265,7 @@ def test_plan_round_trips_through_json():
             entry((4, 2), key="q", steps=(("slice", 0, 0, 2), ("reshape", (4,)))),
         ),
         unused={"bn.num_batches_tracked": "only counts training steps"},
-        aliases={"lm_head.weight": "q"},
+        aliases={"lm_head.weight": "s0"},
     )
     text = plan.to_json()
     assert WeightPlan.from_json(text) == plan
@@ -275,9 +285,9 @@ def test_plan_refuses_contradictions():
     with pytest.raises(ValueError, match=r"listed as unused: \['s0'\]"):
         WeightPlan(one, unused={"s0": "a buffer"})
     with pytest.raises(ValueError, match=r"listed as unused: \['tied'\]"):
-        WeightPlan(one, unused={"tied": "a buffer"}, aliases={"tied": "w"})
+        WeightPlan(one, unused={"tied": "a buffer"}, aliases={"tied": "s0"})
     with pytest.raises(ValueError, match=r"listed as aliases: \['s0'\]"):
-        WeightPlan(one, aliases={"s0": "w"})
+        WeightPlan(one, aliases={"s0": "s0"})
 
 
 @pytest.mark.parametrize(

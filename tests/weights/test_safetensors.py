@@ -16,9 +16,16 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-import torch2mlx.weights.safetensors as ours
 from torch2mlx.errors import InputError
-from torch2mlx.weights import DTYPES, WeightEntry, WeightPlan, apply, open_file, write
+from torch2mlx.weights import (
+    DTYPES,
+    WeightEntry,
+    WeightPlan,
+    apply,
+    blocks,
+    open_file,
+    write,
+)
 
 RAW = ("BF16", *(name for name in DTYPES if name.startswith("F8")))
 NATIVE = [name for name in DTYPES if name not in RAW]
@@ -205,7 +212,7 @@ def test_any_strides(
         array = array[(slice(None),) * axis + (slice(None, None, step),)]
     path = tmp_path_factory.mktemp("any") / "w"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ours, "BLOCK", block)
+        patch.setattr(blocks, "BLOCK", block)
         save(path, {"x": (dtype, array)})
     assert same_bits(open_file(path)["x"], array)
 
@@ -217,7 +224,7 @@ def test_a_broadcast_array_is_written_out(tmp_path: Path):
 
 
 def test_progress_counts_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ours, "BLOCK", 100)
+    monkeypatch.setattr(blocks, "BLOCK", 100)
     arrays = {
         "a": ("F32", np.zeros((10, 10), "f4")),
         "b": ("F32", np.zeros((10, 10), "f4").T),
@@ -232,7 +239,7 @@ def test_progress_counts_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_memory_is_one_tensor(
     tmp_path: Path, transposed: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(ours, "BLOCK", 1 << 16)
+    monkeypatch.setattr(blocks, "BLOCK", 1 << 16)
     size = 1 << 20
 
     def produce(_: str) -> np.ndarray:
@@ -285,7 +292,8 @@ def test_a_plan_is_written_from_a_mapped_file(tmp_path: Path):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ([("a", "F4", (2,))], "tensor 'a': safetensors has no dtype 'F4'"),
+        ([("a", "F3", (2,))], "tensor 'a': safetensors has no dtype 'F3'"),
+        ([("a", "F4", (3,))], r"tensor 'a' .* F4 \[3\] takes no whole number of bytes"),
         ([("a", "U8", ()), ("a", "U8", ())], "tensor 'a' .* the key occurs twice"),
         ([("__metadata__", "U8", ())], "tensor '__metadata__' .* the name is reserved"),
     ],

@@ -36,12 +36,20 @@ TORCHVISION = [
     "vgg11_bn",
 ]
 TIMM = [
+    "convit_tiny",
     "efficientvit_m0",
     "ghostnet_050",
+    "iformer_t",
     "lcnet_035",
     "levit_128s",
     "mobileone_s0",
     "resnet10t",
+    "test_byobnet",
+    "test_coatnet",
+    "test_convnext",
+    "test_mambaout",
+    "test_nfnet",
+    "test_vit",
 ]
 # Configuration class, model class, and what makes the model small
 TRANSFORMERS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -106,7 +114,8 @@ def build(name: str) -> tuple[nn.Module, list[Inputs]]:
     if kind == "timm":
         import timm
 
-        fixed = "efficientvit_m" in name or "levit" in name
+        fixed = any(part in name for part in ("convit", "efficientvit_m", "levit"))
+        fixed = fixed or name.startswith("test_")
         side = timm.models.get_pretrained_cfg(name).input_size[1] if fixed else SIDE
         return timm.create_model(name), _images(side)
     import transformers

@@ -10,7 +10,10 @@ import torch
 import torch.fx
 from torch.utils._pytree import TreeSpec
 
+from torch2mlx.capture.opaque import ModuleCall
+from torch2mlx.errors import CaptureError
 from torch2mlx.ir.decision import Decision
+from torch2mlx.ir.layer import Weight
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,16 @@ class Captured:
         arguments: Parameters of `forward` in call order, with the constant of those that hold no array.
         example: The example arguments and keyword arguments.
         out_spec: Pytree of the outputs.
-        hints: Symbol -> size for the example inputs.
+        hints: Symbol -> size, or number that is read from values, for the example inputs.
         unified: Symbol -> the symbol that it is known to equal.
-        mutated: Buffers that forward writes to: output index -> state dict key.
+        state: Placeholder of each buffer and input that forward writes to -> the module stack of the last
+            write. The graph's last outputs are what they hold afterwards, in this order.
         bounds: Symbol -> the largest value for which the graph is right.
         minima: Symbol -> the smallest value for which the graph is right, where that is not 1.
         notes: What the user should know: sizes that are fixed, and why.
         decisions: What the passes decided, for `--explain`.
+        folded: Placeholder name -> how its array is computed from the tensors when the file is written.
+        module_calls: The calls of modules that are one node each.
     """
 
     graph: torch.fx.Graph
@@ -70,13 +76,21 @@ class Captured:
     arguments: dict[str, Any]
     example: tuple[tuple[Any, ...], dict[str, Any]]
     out_spec: TreeSpec
-    hints: dict[sympy.Symbol, int]
+    hints: dict[sympy.Symbol, Any]
     unified: dict[sympy.Symbol, sympy.Symbol]
     outputs: list[Any] = field(default_factory=list)
+    state: dict[str, Any] = field(default_factory=dict)
     bounds: dict[sympy.Symbol, int] = field(default_factory=dict)
     minima: dict[sympy.Symbol, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    folded: dict[str, Weight] = field(default_factory=dict)
+    module_calls: list[ModuleCall] = field(default_factory=list)
+
+    @property
+    def state_keys(self) -> set[str]:
+        """State dict keys of the buffers that forward writes to."""
+        return {self.weights[name] for name in self.state if name in self.weights}
 
     def expr(self, size: Any) -> sympy.Expr:
         """A size as an expression over the symbols of the inputs."""
@@ -85,5 +99,18 @@ class Captured:
 
     def size(self, size: Any) -> int:
         """A size for the example inputs."""
+        return int(self._example(size))
+
+    def number(self, value: Any) -> bool | int | float:
+        """A size or symbolic number for the example inputs."""
+        kinds: dict[type, Any] = {torch.SymBool: bool, torch.SymFloat: float}
+        return kinds.get(type(value), int)(self._example(value))
+
+    def _example(self, value: Any) -> Any:
         hints: Any = self.hints
-        return int(self.expr(size).subs(hints))
+        found = self.expr(value).subs(hints)
+        if found.free_symbols:
+            raise CaptureError(
+                f"the size {found} depends on values, and is not known for the example inputs"
+            )
+        return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,14 +12,24 @@ import torch
 import torch.fx
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
+from torch.fx.experimental.symbolic_shapes import free_symbols
+from torch.fx.traceback import preserve_node_meta
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 
+from torch2mlx.capture.assignments import add_assignments, recording_assignments
+from torch2mlx.capture.axes import AxesFromTheFront
+from torch2mlx.capture.branches import place_branches
 from torch2mlx.capture.captured import Captured, Input
+from torch2mlx.capture.causal import masks_as_given
 from torch2mlx.capture.evaluation import evaluating
 from torch2mlx.capture.failure import explain, first_line
 from torch2mlx.capture.limit import TookTooLong, arithmetic_limited
+from torch2mlx.capture.opaque import opaque as opaque_modules
 from torch2mlx.capture.provenance import classes_in, recording_calls
+from torch2mlx.capture.recurrent import free_lengths
+from torch2mlx.capture.signature import explicit_shapes, explicit_signature
 from torch2mlx.capture.sizes import note_minima, symbols
+from torch2mlx.capture.values import read_values
 from torch2mlx.capture.widen import widened
 from torch2mlx.errors import CaptureError, InputError
 from torch2mlx.silence import silent
@@ -34,6 +44,7 @@ def capture(
     *,
     dynamic: Any = "auto",
     program: ExportedProgram | None = None,
+    opaque: Collection[type] = (),
 ) -> Captured:
     """Capture `model`, in evaluation mode, as a graph of ATen operators.
 
@@ -44,6 +55,7 @@ def capture(
         dynamic: "auto" makes every input size dynamic that the model allows to vary, False makes all
             sizes fixed; anything else is passed to `torch.export.export` as `dynamic_shapes`.
         program: Capture this exported program instead of exporting `model`.
+        opaque: Module classes whose calls become one node each, see `capture.opaque`.
 
     Raises:
         CaptureError: torch.export cannot capture the model.
@@ -51,11 +63,31 @@ def capture(
     """
     example = tuple(args), dict(kwargs or {})
     notes: list[str] = []
-    if program is None:
+    if program is not None:
+        return _captured(model, program, *example, notes)
+    given, dynamic = example, explicit_shapes(model, dynamic)
+    with explicit_signature(model, *example), opaque_modules(model, opaque) as calls:
         if dynamic == "auto":
             example = widened(model, *example, notes)
         program = _export(model, *example, dynamic, notes)
-    return _captured(model, program, *example, notes)
+        if _is_wider(program, given):
+            example, notes = given, ["the batch size is fixed at 1"]
+            program = _export(model, *example, dynamic, notes)
+        captured = _captured(model, program, *example, notes)
+    captured.module_calls = calls
+    return captured
+
+
+def _is_wider(program: ExportedProgram, example: Any) -> bool:
+    """Whether an input has a fixed size that is not the example's: that of a wider batch."""
+    nodes = {node.name: node for node in program.graph_module.graph.nodes}
+    names = program.graph_signature.user_inputs
+    return any(
+        not free_symbols(size) and size != leaf.shape[axis]
+        for name, leaf in zip(names, tree_leaves(example), strict=True)
+        if isinstance(name, str) and isinstance(leaf, torch.Tensor)
+        for axis, size in enumerate(nodes[name].meta["val"].shape)
+    )
 
 
 def _export(
@@ -68,14 +100,14 @@ def _export(
         raise InputError(f"the inputs do not fit forward(): {error}") from None
     attempts: list[tuple[str, Any]] = [("", dynamic or None)]
     if dynamic == "auto":
-        attempts = _attempts(model, dict(bound.arguments))
+        attempts = _attempts(dict(bound.arguments))
     failure: Exception | None = None
     why = ""
     for fixed, shapes in attempts:
         is_last = shapes is attempts[-1][1]
         try:
             with arithmetic_limited(math.inf if is_last else ARITHMETIC_SECONDS):
-                program = _export_once(model, args, kwargs, shapes)
+                program = _export_once(model, args, kwargs, shapes, notes)
         except TookTooLong:
             why = why or "the arithmetic with sizes takes too long"
         except Exception as error:
@@ -90,9 +122,7 @@ def _export(
     raise CaptureError(explain(failure)) from failure
 
 
-def _attempts(
-    model: torch.nn.Module, arguments: dict[str, Any]
-) -> list[tuple[str, Any]]:
+def _attempts(arguments: dict[str, Any]) -> list[tuple[str, Any]]:
     """(Which sizes are fixed, the dynamic shapes), the freest first."""
     length = _length(arguments)
     ways: dict[str, Callable[[int, int], bool]] = {
@@ -105,7 +135,7 @@ def _attempts(
     }
     attempts: list[tuple[str, Any]] = []
     for fixed, is_free in ways.items():
-        shapes = _forward_order(model, tree_map(partial(_free, is_free), arguments))
+        shapes = tree_map(partial(_free, is_free), arguments)
         if attempts and attempts[-1][1] == shapes:
             attempts.pop()
         attempts.append((fixed, shapes))
@@ -128,24 +158,21 @@ def _free(is_free: Callable[[int, int], bool], leaf: Any) -> Any:
 
 
 def _export_once(
-    model: torch.nn.Module, args: Any, kwargs: Any, shapes: Any
+    model: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, notes: list[str]
 ) -> ExportedProgram:
-    with silent(), evaluating(model), recording_calls(model):
+    with (
+        silent(),
+        evaluating(model, notes),
+        AxesFromTheFront(),
+        recording_calls(model),
+        recording_assignments(model),
+        preserve_node_meta(),  # of the graphs of branches
+        free_lengths(),
+        masks_as_given(),
+    ):
         return torch.export.export(
             model, args, kwargs, dynamic_shapes=shapes, strict=False
         )
-
-
-def _forward_order(model: torch.nn.Module, shapes: dict[str, Any]) -> dict[str, Any]:
-    """`**kwargs` of forward come flattened, as torch.export wants them."""
-    parameters = inspect.signature(model.forward).parameters
-    flat: dict[str, Any] = {}
-    for name, value in shapes.items():
-        if parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-            flat.update(value)
-        else:
-            flat[name] = value
-    return flat
 
 
 def _captured(
@@ -167,6 +194,7 @@ def _captured(
     tensors = {k: v for k, v in tensors.items() if isinstance(v, torch.Tensor)}
     inputs, arguments = _inputs(model, program, names, args, kwargs)
     unified, hints = symbols(graph, inputs)
+    hints |= read_values(model, program, args, kwargs)
     stored = {key for key in tensors if key in program.state_dict}
     modules = dict(model.named_modules())
     classes: dict[str, type] = {path: type(m) for path, m in modules.items()}
@@ -194,6 +222,8 @@ def _captured(
         outputs=list(signature.output_specs),
         notes=notes,
     )
+    add_assignments(graph, weights)
+    place_branches(program.graph_module, model)
     note_minima(captured, program.graph_module)
     return captured
 
@@ -240,7 +270,6 @@ def _inputs(
     parameters = inspect.signature(model.forward).parameters.values()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     positional = [p.name for p in parameters if p.kind in kinds]
-    variadic = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
     leaves, _ = tree_flatten_with_path((args, kwargs))
     inputs: list[Input] = []
     arguments: dict[str, Any] = {}
@@ -248,10 +277,8 @@ def _inputs(
         steps = [_step(key) for key in path]
         if steps[0] == 1:
             argument, rest = str(steps[1]), steps[2:]
-        elif steps[1] < len(positional):
-            argument, rest = positional[steps[1]], steps[2:]
         else:
-            argument, rest = variadic[0], [steps[1] - len(positional), *steps[2:]]
+            argument, rest = positional[steps[1]], steps[2:]
         if isinstance(leaf, torch.Tensor):
             arguments.setdefault(argument, None)
             inputs.append(Input(name, argument, tuple(rest), leaf))

@@ -19,8 +19,24 @@ _CAUSES = {
         "compute both sides and choose with torch.where(condition, a, b), or use torch.cond",
     ),
     "Could not extract specialized integer from data-dependent": (
-        "a size or an index is a number read from a tensor",
-        "compute it from shapes, or keep it a tensor: no .item(), .tolist() or int(tensor)",
+        "a size or an index must be a Python int, and is a number read from a tensor",
+        "write x.item() for int(x), give one_hot its num_classes, or compute it from shapes",
+    ),
+    "Pending unbacked symbols": (
+        "a shape depends on values in a way that torch.export cannot follow",
+        "index by one mask alone (x[mask], and by anything else before or after), or by indices",
+    ),
+    "aten.equal.default": (
+        "torch.equal gives a Python bool that depends on values",
+        "keep it a tensor: (a == b).all()",
+    ),
+    "aten.allclose.default": (
+        "torch.allclose gives a Python bool that depends on values",
+        "keep it a tensor: torch.isclose(a, b).all()",
+    ),
+    "not 'SymBool'": (
+        "a number is made of a bool that is read from a tensor",
+        "keep it a tensor: mask.any().to(x.dtype)",
     ),
     "_local_scalar_dense": (
         "a Python number is read from a tensor",

@@ -14,7 +14,7 @@ import linecache
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,12 @@ from torch.utils._pytree import tree_leaves
 from torch2mlx.errors import Unsupported, UnsupportedError
 
 _FRAME = re.compile(r'File "(?P<file>[^"]*)", line (?P<line>\d+), in (?P<function>\S+)')
+
+# Code that a module's author did not write: PyTorch's, and what it calls of this package
+FOREIGN = (
+    os.path.join(torch.__path__[0], ""),
+    os.path.join(os.path.dirname(__file__), ""),
+)
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,13 @@ class ModuleCall:
 
 def module_calls(node: torch.fx.Node) -> tuple[ModuleCall, ...]:
     """The module calls around `node`, the model first; empty where export recorded none."""
+    return calls_in(node.meta.get("nn_module_stack") or {})
+
+
+def calls_in(stack: Mapping[str, tuple[str, Any]]) -> tuple[ModuleCall, ...]:
+    """The module calls in a module stack as export records it."""
     calls = []
-    for key, (path, cls) in (node.meta.get("nn_module_stack") or {}).items():
+    for key, (path, cls) in stack.items():
         if path.startswith("_empty_nn_module_stack"):
             return ()
         _, _, call = key.partition("@")
@@ -116,6 +127,7 @@ def frames(node: torch.fx.Node) -> list[Frame]:
     return [
         Frame(found["file"], int(found["line"]), found["function"])
         for found in _FRAME.finditer(trace)
+        if not found["file"].startswith("<eval_with_key>")  # written by torch.fx
     ]
 
 
@@ -215,8 +227,8 @@ def frames_in_class(node: torch.fx.Node, cls: type | None) -> list[Frame]:
 
 
 def is_torch(frame: Frame) -> bool:
-    """Whether a frame stands in PyTorch itself."""
-    return frame.file.startswith(os.path.join(torch.__path__[0], ""))
+    """Whether a frame stands in PyTorch itself, or in what it calls of this package."""
+    return frame.file.startswith(FOREIGN)
 
 
 @contextlib.contextmanager
@@ -242,24 +254,28 @@ def recording_calls(model: torch.nn.Module) -> Iterator[None]:
 def _note_arguments(
     path: str, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
+    if torch.compiler.is_dynamo_compiling():
+        return  # a branch of torch.cond or the like
     try:
         bound = inspect.signature(module.forward).bind(*args, **kwargs)
     except TypeError:
         return  # the call itself will raise, with a better message
     for name, value in bound.arguments.items():
-        node = _traced(value)
+        node = traced(value)
         if node is not None:
             node.meta.setdefault("forward_args", []).append((path, name))
 
 
 def _note_results(path: str, module: torch.nn.Module, args: Any, results: Any) -> None:
+    if torch.compiler.is_dynamo_compiling():
+        return
     for position, value in enumerate(tree_leaves(results)):
-        node = _traced(value)
+        node = traced(value)
         if node is not None:
             node.meta.setdefault("forward_results", []).append((path, position))
 
 
-def _traced(value: Any) -> torch.fx.Node | None:
+def traced(value: Any) -> torch.fx.Node | None:
     """The node of the graph under construction that stands for a tensor."""
     mode = get_proxy_mode()
     if mode is None or not isinstance(value, torch.Tensor):

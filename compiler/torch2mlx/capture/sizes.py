@@ -9,7 +9,8 @@ import torch
 import torch.fx
 
 from torch2mlx.capture.captured import Captured, Input
-from torch2mlx.capture.provenance import source_line
+from torch2mlx.capture.provenance import source_line, unsupported
+from torch2mlx.capture.values import is_read
 
 aten = torch.ops.aten
 
@@ -47,7 +48,34 @@ def symbols(
             else:
                 others.add(symbol)
     batches = [(item, symbol) for item, symbol in batches if symbol not in others]
-    return _unified(batches), hints
+    return _guarded(graph, list(hints)) | _unified(batches), hints
+
+
+def _guarded(
+    graph: torch.fx.Graph, symbols: list[Any]
+) -> dict[sympy.Symbol, sympy.Symbol]:
+    """The symbols that torch.export found equal, be it by the sizes of what it reshapes."""
+    sizes = (s for n in graph.nodes if n.op == "placeholder" for s in _sizes(n))
+    size = next((s for s in sizes if isinstance(s, torch.SymInt)), None)
+    found: dict[sympy.Symbol, sympy.Symbol] = {}
+    for guard in size.node.shape_env.guards if size is not None else ():
+        if not isinstance(guard.expr, sympy.Eq) or guard.expr.rhs == 0:
+            continue
+        sides: tuple[Any, ...] = guard.expr.args
+        first, second = sympy.fraction(sympy.cancel(sides[0] / sides[1]))
+        if first in symbols and second in symbols:
+            places = sorted(symbols.index(symbol) for symbol in (first, second))
+            keep, drop = (symbols[place] for place in places)
+            while keep in found:
+                keep = found[keep]
+            if keep != drop:
+                found[drop] = keep
+    return found
+
+
+def _sizes(node: torch.fx.Node) -> tuple[Any, ...]:
+    value = node.meta.get("val")
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else ()
 
 
 def _unified(
@@ -94,14 +122,20 @@ def note_minima(captured: Captured, owner: torch.nn.Module) -> None:
 def _squeezed(node: torch.fx.Node) -> list[Any]:
     """The sizes of the axes that a call drops where they are 1."""
     shape = node.all_input_nodes[0].meta["val"].shape
-    axes = node.args[1] if len(node.args) > 1 else list(range(len(shape)))
-    return [shape[axis] for axis in (axes if isinstance(axes, list | tuple) else [axes])]  # type: ignore[index]
+    axes: Any = node.args[1] if len(node.args) > 1 else list(range(len(shape)))
+    axes = axes if isinstance(axes, list | tuple) else [axes]
+    return [shape[axis] for axis in axes] if len(shape) else []
 
 
 def _note_minimum(captured: Captured, node: torch.fx.Node, size: sympy.Expr) -> None:
     symbols = [s for s in size.free_symbols if isinstance(s, sympy.Symbol)]
     if size.subs(dict.fromkeys(symbols, 1)) > 1 or not symbols:
         return
+    if any(map(is_read, symbols)):
+        raise unsupported(
+            node,
+            "it drops an axis only where its size, which depends on values, is 1: use reshape",
+        )
     what = f"{size} must not be 1"
     if len(symbols) == 1:
         (symbol,) = symbols

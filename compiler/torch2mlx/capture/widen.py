@@ -75,7 +75,10 @@ def _difference(model: torch.nn.Module, narrow: Any, wide: Any) -> str:
 def _run(model: torch.nn.Module, example: Any, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     args, kwargs = tree_map_only(torch.Tensor, torch.clone, example)
-    return model(*args, **kwargs)
+    with evaluating(
+        model
+    ):  # the buffers that forward writes to are as before afterwards
+        return tree_map_only(torch.Tensor, torch.clone, model(*args, **kwargs))
 
 
 def _same_axes(one: torch.Tensor, two: torch.Tensor) -> bool:

@@ -65,6 +65,8 @@ def _run(options: Options, stdout: TextIO) -> int:
     try:
         if options.output is not None:
             _check_folder(options.output)
+        if options.to_torch is not None:
+            return _to_torch(options.to_torch, options, stdout)
         _check_installed()
         outcome = _outcome(options)
         _print(options, outcome, stdout)
@@ -74,8 +76,27 @@ def _run(options: Options, stdout: TextIO) -> int:
         if options.json:
             from torch2mlx.cli import record
 
-            _print_json(record.refusal(options.source, error), stdout)
+            spec = options.source or str(options.to_torch)
+            _print_json(record.refusal(spec, error), stdout)
         return REFUSED
+
+
+def _to_torch(folder: Path, options: Options, stdout: TextIO) -> int:
+    from torch2mlx.restore import restore
+
+    name = folder.resolve().name.removesuffix("_mlx")
+    output = options.output or Path(f"{name}_torch")
+    result = restore(folder, output)
+    if options.json:
+        _print_json({"status": "ok", **result}, stdout)
+    elif not options.quiet:
+        print(f"{result['tensors']} tensors written to {output}", file=stdout)
+        dropped = result["dropped"]
+        if dropped:
+            names = f"{', '.join(dropped[:3])}{', ...' if dropped[3:] else ''}"
+            text = f"{len(dropped)} were dropped when it was compiled: {names}"
+            print(text, file=stdout)
+    return DONE
 
 
 def _check_installed() -> None:
@@ -103,30 +124,39 @@ def _outcome(options: Options) -> Outcome:
     from torch2mlx.silence import unlogged
     from torch2mlx.source import load
 
+    spec = options.source or ""
     display = Display(enabled=not options.quiet)
     with unlogged(), display.stages() as stage:
         stage("source")
         source = load(
-            options.source,
+            spec,
             options.inputs,
             trust_pickle=options.trust_pickle,
             task=options.task,
+            weights=options.weights,
         )
         if not (options.quiet or options.json):
             print(f"example inputs: {source.description}")
         folder = _folder(options, source) if options.writes else None
         program = _program(options, source, stage)
         verification = None
-        if options.verify and folder is not None:
+        if options.verify and folder is not None and not program.report.stubs:
             stage("verify")
             verification = program.verify()
     files: tuple[str, ...] = ()
     if folder is not None:
-        with display.bytes_written(program.report.bytes) as progress:
+        output = program.output(
+            weights=source.checkpoint,
+            dtype=options.dtype,
+            quantize=options.quantize,
+            group_size=options.group_size,
+            mode=options.mode,
+        )
+        with display.bytes_written(output.bytes) as progress:
             extra = {name: path.read_bytes() for name, path in source.files.items()}
-            program.save(folder, files=extra, progress=progress)
+            program.write(folder, output, files=extra, progress=progress)
         files = tuple(sorted(os.listdir(folder)))
-    return Outcome(options.source, source, program, verification, folder, files)
+    return Outcome(spec, source, program, verification, folder, files)
 
 
 def _program(
@@ -140,6 +170,8 @@ def _program(
         io_layout=options.io_layout,
         name=options.name or source.name,
         disable=options.disable,
+        fold_bn=options.fold_bn,
+        stubs=options.stubs,
         program=source.program,
         progress=progress,
     )

@@ -33,6 +33,7 @@ def print_summary(console: Console, outcome: Outcome) -> None:
         ("outputs", report.outputs),
         ("layers", [_counts(report.layers)]),
         ("operators", [_counts(_short(report.ops))]),
+        ("to fill in", [", ".join(report.stubs)]),
         ("transposes", list(_transposes(report))),
         ("unused", [_names(report.unused)]),
         ("notes", [*report.notes, *outcome.source.notes]),

@@ -104,7 +104,7 @@ class Body:
                 continue
             node = statement.outputs[0]
             found = users.get(node, [])
-            if len(found) == 1 and found[0].takes_inline(node):
+            if len(found) == 1 and self._may_inline(statement, found[0]):
                 self.inlined.add(node)
         for node in self.owner:
             self.names[node] = next(naming.candidates(self._choices(node)))
@@ -115,12 +115,16 @@ class Body:
                 self._shorten(statement)
         self.names.clear()
 
+    def _may_inline(self, statement: Statement, user: Statement) -> bool:
+        """Whether what a statement defines can be written in the one statement that uses it."""
+        return user.takes_inline(statement.outputs[0])
+
     def _shorten(self, statement: Statement) -> None:
         """Give names to parts of a statement until it is short."""
         while True:
             inner = list(self._inlined_below(statement))
-            length, depth = self._extent(statement)
-            if not inner or (length <= WIDTH and depth <= DEPTH):
+            length, deep = self._extent(statement)
+            if not inner or (length <= WIDTH and deep <= DEPTH):
                 return
             worst = min(inner, key=lambda n: self._balance(n, length))
             self.inlined.discard(worst)
@@ -147,14 +151,17 @@ class Body:
         if isinstance(statement.item, Op | Invoke | Unpack):
             written = [self._call(statement)]
         length = max((len(syntax.text(w)) for w in written), default=0)
-        return head + length, max((_depth(w) for w in written), default=0)
+        return head + length, max((depth(w) for w in written), default=0)
 
     # Names
 
     def _name_inputs(self) -> None:
         taken = set(self.sizes.names.values())
         for node, given in zip(self.inputs, self.fixed_names, strict=True):
-            if node in self.reads:
+            if (
+                node in self.reads
+            ):  # the parameter holds others too, and lives until all are read
+                self.names[node] = given
                 self.function.parameters.append(given)
                 continue
             preferred = [given] if given else _input_names(node)
@@ -359,9 +366,13 @@ class Body:
         names = self._carried(statement, item.args, {0: 0}, position, last)
         call = syntax.call(self.attributes.access(item.path), [syntax.name(names[0])])
         attribute = self.attributes.attribute(root(item))
-        present = ast.Compare(
+        present: ast.expr = ast.Compare(
             ast.Constant(attribute), [ast.In()], [syntax.name("self")]
         )
+        if self.attributes.root.children[root(item)].construct is None:
+            present = syntax.name(
+                f"self.{attribute}"
+            )  # empty where the child is absent
         assigned = syntax.assign([syntax.name(names[0])], call)
         self._emit([ast.If(present, [assigned], [])])
 
@@ -379,10 +390,14 @@ class Body:
             args = [self._expression(arg) for arg in item.args]
             return syntax.call(self.attributes.access(item.path), args)
         assert isinstance(item, Op)
-        target = item.node.target
+        self._calls(item.node.target)
+        return functions.expression(
+            item.node.target, item.args, item.kwargs, self._expression
+        )
+
+    def _calls(self, target: Any) -> None:
         if target not in self.function.targets:
             self.function.targets.append(target)
-        return functions.expression(target, item.args, item.kwargs, self._expression)
 
     def _defining(self, node: torch.fx.Node) -> ast.expr:
         return self._call(self.owner[node])
@@ -417,6 +432,9 @@ class Body:
                 *([] if value.step is None else [value.step]),
             ]
             return syntax.call("slice", [self._expression(part) for part in parts])
+        if functions.is_named(value):  # an activation that a helper applies
+            self._calls(value)
+            return syntax.name(functions.function_name(value))
         return syntax.literal(value)
 
     def _constant(self, value: Any) -> ast.expr:
@@ -430,14 +448,15 @@ class Body:
 def _input_names(node: torch.fx.Node) -> list[str]:
     if node.op == "get_attr":
         return [str(node.target).rpartition(".")[2]]
-    return [naming.argument_name(node), naming.own_name(node)]
+    number = "n" if isinstance(node.meta.get("hint"), int) else ""
+    return [naming.argument_name(node), naming.own_name(node), number]
 
 
-def _depth(node: ast.AST) -> int:
+def depth(node: ast.AST) -> int:
     """How deep calls nest; a method chain counts once."""
-    depth = max((_depth(child) for child in ast.iter_child_nodes(node)), default=0)
+    deepest = max((depth(child) for child in ast.iter_child_nodes(node)), default=0)
     chained = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     if isinstance(node, ast.Call):
         inner = node.func.value if chained else None  # type: ignore[attr-defined]
-        return depth if isinstance(inner, ast.Call) else depth + 1
-    return depth
+        return deepest if isinstance(inner, ast.Call) else deepest + 1
+    return deepest

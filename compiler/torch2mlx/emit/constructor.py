@@ -40,6 +40,8 @@ def body(spec: ClassSpec, attributes: Attributes, stored: list[str]) -> list[ast
         else:
             if place.is_list:
                 statements.append(_set(name, ast.List([])))
+            elif place.construct is None:
+                statements.append(_set(name, ast.Dict([], [])))
             statements.append(
                 ast.If(writer.condition(*condition), [_set(name, value)], [])
             )

@@ -22,6 +22,7 @@ import mlx.nn as nn
 
 from torch2mlx.emit import syntax
 from torch2mlx.ir import intrinsics
+from torch2mlx.lower.stubs import Stub
 from torch2mlx.ops.axes import FULL
 
 BINARY: dict[Any, ast.operator] = {
@@ -98,8 +99,12 @@ def _special(target: Any, args: tuple[Any, ...], write: Write) -> ast.expr | Non
         return ast.Subscript(write(args[0]), index(args[1], write))
     if target is intrinsics.dim:
         return ast.Subscript(ast.Attribute(write(args[0]), "shape"), write(args[1]))
+    if target is intrinsics.item:
+        return syntax.method(write(args[0]), "item")
     if target is intrinsics.astype:
         return syntax.method(write(args[0]), "astype", [write(args[1])])
+    if target is intrinsics.as_linear:
+        return _as_linear(write(args[0]), write(args[1]))
     if target in AT:
         place = ast.Subscript(
             ast.Attribute(write(args[0]), "at"), index(args[1], write)
@@ -116,6 +121,13 @@ def _special(target: Any, args: tuple[Any, ...], write: Write) -> ast.expr | Non
             write(args[0]), METHODS[target], [write(a) for a in args[1:]]
         )
     return None
+
+
+def _as_linear(x: ast.expr, weight: ast.expr) -> ast.expr:
+    """A call of the layer that owns `weight`, unless that is an argument of this function."""
+    if isinstance(weight, ast.Attribute):
+        return syntax.method(weight.value, "as_linear", [x])
+    return ast.BinOp(x, ast.MatMult(), ast.Attribute(weight, "T"))
 
 
 def _reshape(args: tuple[Any, ...], write: Write) -> ast.expr:
@@ -180,12 +192,34 @@ def _names() -> dict[int, str]:
 
 def function_name(target: Any) -> str:
     """The name of a function in generated code; a helper is called by its own name."""
-    known = _names().get(id(target))
-    if known is not None:
-        return known
-    if is_helper(target):
+    if is_helper(target) or isinstance(target, Stub):
         return target.__name__
+    if is_named(target):
+        return _names()[id(target)]
     raise TypeError(f"{target!r} has no name in generated code")
+
+
+def described(target: Any) -> str:
+    """A function as a word: `+` for an operator, `x.astype`, `mx.mean`, the name of a helper."""
+    x = ast.Name("x")
+    if target in BINARY:
+        return ast.unparse(ast.BinOp(x, BINARY[target], x))[2:-2]
+    if target in COMPARE:
+        return ast.unparse(ast.Compare(x, [COMPARE[target]], [x]))[2:-2]
+    if target in UNARY:
+        return ast.unparse(ast.UnaryOp(UNARY[target], x)).removesuffix("x").strip()
+    if target is operator.getitem:
+        return "x[...]"
+    if target in AT:
+        return f"x.at[...].{AT[target]}"
+    if getattr(target, "__module__", "") == intrinsics.__name__:
+        return f"x.{target.__name__}"
+    return function_name(target) if is_named(target) else str(target)
+
+
+def is_named(value: Any) -> bool:
+    """Whether `value` is a function that generated code can name."""
+    return id(value) in _names() or is_helper(value)
 
 
 def is_helper(target: Any) -> bool:

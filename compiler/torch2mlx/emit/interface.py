@@ -13,15 +13,23 @@ from typing import Any
 import sympy
 import torch
 import torch.fx
+import torch.return_types
 from torch.utils._pytree import TreeSpec
 
 from torch2mlx.capture import Captured, Input
 from torch2mlx.emit import naming, syntax
 from torch2mlx.emit.sizes import axis_names
 from torch2mlx.errors import CaptureError
-from torch2mlx.outline.operands import Segment
+from torch2mlx.outline.operands import Dim, Segment
 
 LETTERS = "BTLNMKPQRSUVWXYZ"
+SEQUENCES = {
+    tuple,
+    list,
+    collections.namedtuple,
+    torch.Size,
+    *(kind for kind in vars(torch.return_types).values() if isinstance(kind, type)),
+}
 
 
 @dataclass
@@ -166,6 +174,18 @@ def _label(name: str, path: tuple[Any, ...]) -> str:
     return name + "".join(f"[{step!r}]" for step in path)
 
 
+def kind_of(value: Any) -> str:
+    """The type of an operand, as it is annotated."""
+    if isinstance(value, torch.fx.Node):
+        value = value.meta.get("hint")
+    if isinstance(value, Dim):
+        return "int"
+    if value is None:
+        return "None"
+    plain = isinstance(value, bool | int | float | str)
+    return type(value).__name__ if plain else "mx.array"
+
+
 class Structure:
     """PyTorch's output pytree as Python containers; a Hugging Face ModelOutput is a dict."""
 
@@ -192,13 +212,7 @@ class Structure:
 
     def _annotation(self, spec: TreeSpec, leaves: Iterator[Any]) -> str:
         if spec.is_leaf():
-            value = next(leaves)
-            constant = value is None or isinstance(value, bool | int | float | str)
-            return (
-                ("None" if value is None else type(value).__name__)
-                if constant
-                else "mx.array"
-            )
+            return kind_of(next(leaves))
         kinds = [self._annotation(child, leaves) for child in spec.children()]
         union = " | ".join(dict.fromkeys(kinds)) or "mx.array"
         if _keys(spec) is not None:
@@ -230,12 +244,7 @@ class Structure:
         if spec.is_leaf():
             return
         keys = _keys(spec)
-        if keys is None and spec.type not in (
-            tuple,
-            list,
-            collections.namedtuple,
-            torch.Size,
-        ):
+        if keys is None and spec.type not in SEQUENCES:
             raise CaptureError(
                 f"an output of type {spec.type} cannot be returned by MLX code"
             )
@@ -293,7 +302,7 @@ class Symbols:
         if not isinstance(value, torch.fx.Node) or not isinstance(
             value.meta.get("val"), torch.Tensor
         ):
-            return str(value) if not isinstance(value, torch.fx.Node) else "array"
+            return kind_of(value) if isinstance(value, torch.fx.Node) else str(value)
         tensor = value.meta["val"]
         sizes = self._natural(value)
         dtype = str(tensor.dtype).removeprefix("torch.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import re
 import textwrap
 from typing import Any
 
@@ -15,17 +14,24 @@ import jinja2
 from torch2mlx.capture import Captured
 from torch2mlx.emit import constructor, functions, syntax
 from torch2mlx.emit.attributes import Attributes
-from torch2mlx.emit.body import Body, Function
-from torch2mlx.emit.interface import Interface, Structure, interface
+from torch2mlx.emit.body import Function
+from torch2mlx.emit.interface import Interface, Structure, interface, kind_of
+from torch2mlx.emit.loading import PLAIN, Loading
+from torch2mlx.emit.regions import Regions
+from torch2mlx.emit.sanitize import sanitize
+from torch2mlx.lower.stubs import Stub
 from torch2mlx.outline import Outlined
 from torch2mlx.outline.classes import ClassSpec
+from torch2mlx.weights.plan import WeightPlan
 
 # What generated code may need of the standard library, in the order of its import lines
 IMPORTS = {
     "itertools": "import itertools",
     "math": "import math",
+    "re": "import re",
     "Callable": "from collections.abc import Callable",
     "dataclass": "from dataclasses import dataclass",
+    "partial": "from functools import partial",
     "Path": "from pathlib import Path",
     "Any": "from typing import Any",
 }
@@ -33,24 +39,37 @@ ALWAYS = {"dataclass", "Path"}
 MODE = black.Mode(line_length=88)
 
 
-def emit(outlined: Outlined, captured: Captured, origin: str, title: str) -> str:
+def emit(
+    outlined: Outlined,
+    captured: Captured,
+    plan: WeightPlan,
+    origin: str,
+    title: str,
+    loading: Loading = PLAIN,
+) -> str:
     """The text of `model_mlx.py`.
 
     Args:
         outlined: The model as classes.
         captured: The model as it was captured.
+        plan: How its weights are made.
         origin: What it was compiled from, e.g. `torchvision.models.resnet.ResNet`.
         title: The model's name, for the first line.
+        loading: How the weights are stored.
     """
+    method = sanitize(plan)
     face = interface(outlined.model, captured)
     classes: list[str] = []
     targets: list[Any] = []
     for spec in outlined.classes:
         is_model = spec is outlined.classes[-1]
         source, called = _class(spec, face if is_model else None, captured)
+        if is_model and method:
+            source += "\n" + textwrap.indent(method, " " * 4) + "\n"
         classes.append(source)
         targets += called
-    helpers = helper_sources(targets)
+    stubs = dict.fromkeys(t for t in targets if isinstance(t, Stub))
+    helpers = [*helper_sources(targets), *map(_stub_source, stubs)]
     used = _names_in("\n\n".join([*helpers, *classes]))
     template = _environment().get_template("model_mlx.py.jinja")
     source = template.render(
@@ -62,8 +81,14 @@ def emit(outlined: Outlined, captured: Captured, origin: str, title: str) -> str
         helpers=helpers,
         classes=classes,
         model=outlined.classes[-1].name,
+        sanitize=bool(method),
+        loading=loading,
     )
     return black.format_str(source, mode=MODE)
+
+
+def _stub_source(stub: Stub) -> str:
+    return _environment().get_template("stub.py.jinja").render(stub=stub)
 
 
 def _names_in(code: str) -> set[str]:
@@ -77,17 +102,16 @@ def _class(
     attributes = Attributes(spec.template.attributes)
     segment = spec.template.segment
     if face is None:
-        body = Body(spec, attributes, segment.names)
+        body = Regions(spec, attributes, segment.names)
         function = body.write()
-        sizes = [isinstance(n.meta["hint"], int) for n in segment.inputs]
-        kinds = ["int" if is_size else "mx.array" for is_size in sizes]
-        count = len(spec.template.outputs)
-        returns = (
-            "mx.array" if count == 1 else f"tuple[{', '.join(['mx.array'] * count)}]"
-        )
+        kinds = [kind_of(node) for node in segment.inputs]
+        results = [kind_of(value) for value in spec.template.outputs]
+        returns = f"tuple[{', '.join(results)}]"
+        if len(results) < 2:
+            returns = results[0] if results else "None"
     else:
         structure = Structure(captured.out_spec)
-        body = Body(spec, attributes, face.names, structure.build, face.reads)
+        body = Regions(spec, attributes, face.names, structure.build, face.reads)
         function = body.write()
         function.parameters = face.parameters
         function.statements = [*face.checks, *function.statements]
@@ -128,7 +152,8 @@ def helper_sources(targets: list[Any]) -> list[str]:
             return
         module = inspect.getmodule(helper)
         source = inspect.getsource(helper)
-        for word in dict.fromkeys(re.findall(r"\b\w+\b", source)):
+        names = [n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)]
+        for word in dict.fromkeys(names):
             other = getattr(module, word, None)
             if word != name and functions.is_helper(other):
                 visit(other)

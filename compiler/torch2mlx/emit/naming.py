@@ -68,7 +68,12 @@ def tuple_name(node: torch.fx.Node, cls: type | None) -> str:
 
 
 def role_name(node: torch.fx.Node) -> str:
-    """What `node` is to the one function that it goes into: `q`, `k` or `v` of an attention."""
+    """What its lowering calls `node`, or what it is to the one function that it goes into.
+
+    That is `q`, `k` or `v` of an attention.
+    """
+    if "role" in node.meta:
+        return node.meta["role"]
     while len(node.users) == 1:
         (user,) = node.users
         if user.target in ATTENTIONS:

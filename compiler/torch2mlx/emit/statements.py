@@ -8,6 +8,9 @@ from typing import Any
 
 import torch.fx
 
+from torch2mlx.emit.order import arranged
+from torch2mlx.ir import intrinsics
+from torch2mlx.ir.regions import ITERATIONS, JOINS, Region, loop
 from torch2mlx.outline.operands import (
     Dim,
     Invoke,
@@ -15,9 +18,11 @@ from torch2mlx.outline.operands import (
     Loop,
     Op,
     leaves,
+    region_of,
     values_in,
 )
 from torch2mlx.outline.template import Hole, Template, root
+from torch2mlx_templates.helpers import assign
 
 
 @dataclass
@@ -31,7 +36,7 @@ class Result:
 class Unpack:
     """`a, b = function(...)`; a result that nothing uses is None."""
 
-    op: Op
+    op: Op | Invoke
     targets: list[torch.fx.Node | None]
 
 
@@ -56,13 +61,46 @@ class Statement:
             len(self.outputs) == 1
             and isinstance(self.item, Op | Invoke)
             and not self.optional
+            and not self.is_write
+            and not self.is_store
+            and not self.is_block
         )
+
+    @property
+    def node(self) -> torch.fx.Node | None:
+        """The function call that it is; None for another statement."""
+        item = self.item.op if isinstance(self.item, Unpack) else self.item
+        return item.node if isinstance(item, Op) else None
+
+    @property
+    def region(self) -> Region:
+        """The branches and loops that it is in."""
+        item = self.item.op if isinstance(self.item, Unpack) else self.item
+        return () if isinstance(item, Result) else region_of(item)
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it is a branch, a loop, or a variable of one."""
+        return self.node is not None and self.node.target in JOINS | ITERATIONS
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it writes to a part of an array, which is a statement of its own."""
+        return isinstance(self.item, Op) and self.item.node.target is assign
+
+    @property
+    def is_store(self) -> bool:
+        """Whether it writes to a buffer or an input."""
+        return isinstance(self.item, Op) and self.item.node.target is intrinsics.store
 
     def operands(self) -> Any:
         """Its operands."""
         item = self.item.op if isinstance(self.item, Unpack) else self.item
         if isinstance(item, Result):
             return item.values
+        if isinstance(item, Op) and item.node.target is loop:
+            test, _, following, _, collected = item.args
+            return (test, following, collected)  # the rest are its own variables
         return (item.args, item.kwargs) if isinstance(item, Op) else item.args
 
     def values(self) -> list[torch.fx.Node]:
@@ -121,7 +159,7 @@ def statements_of(template: Template, optional: set[str]) -> list[Statement]:
             continue
         parts = _parts(item, users, template)
         if parts is not None:
-            assert isinstance(item, Op)
+            assert isinstance(item, Op | Invoke)
             found = [part for part in parts if part is not None]
             unpacked.update(found)
             statements.append(Statement(Unpack(item, parts), found))
@@ -131,20 +169,21 @@ def statements_of(template: Template, optional: set[str]) -> list[Statement]:
             Statement(item, item.outputs, absent and isinstance(item, Invoke))
         )
     statements.append(Statement(Result(template.outputs)))
-    return statements
+    return arranged(statements)
 
 
 def _parts(
     item: Item, users: dict[torch.fx.Node, list[Any]], template: Template
 ) -> list[torch.fx.Node | None] | None:
-    """The results of a function that returns several, if each is taken once by its number."""
-    if not isinstance(item, Op):
+    """The results of a call that returns several, if each is taken once by its number."""
+    if not isinstance(item, Op | Invoke) or len(item.outputs) != 1:
         return None
-    hint = item.node.meta["hint"]
+    (node,) = item.outputs
+    hint = node.meta["hint"]
     if not isinstance(hint, list | tuple):
         return None
     parts: list[torch.fx.Node | None] = [None] * len(hint)
-    for user in users.get(item.node, []):
+    for user in users.get(node, []):
         if not isinstance(user, Op) or user.node.target is not operator.getitem:
             return None
         number = user.args[1]
@@ -154,4 +193,5 @@ def _parts(
         if parts[number] is not None:
             return None
         parts[number] = user.node
-    return parts if sum(part is not None for part in parts) > 1 else None
+    several = sum(part is not None for part in parts) > 1
+    return parts if several or node.target in JOINS else None

@@ -107,8 +107,9 @@ def _inverse_root(value: float) -> int | None:
 
 def text(node: ast.AST) -> str:
     """The source text of an expression or statement."""
-    if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
-        return f"return {', '.join(text(item) for item in node.value.elts)}"
+    value = node.value if isinstance(node, ast.Return) else None
+    if isinstance(value, ast.Tuple) and len(value.elts) > 1:
+        return f"return {', '.join(text(item) for item in value.elts)}"
     return tidy(ast.unparse(ast.fix_missing_locations(node)))
 
 

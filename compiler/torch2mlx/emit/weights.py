@@ -17,7 +17,7 @@ from torch2mlx.outline.operands import Segment, invokes
 from torch2mlx.weights.plan import Array, WeightEntry, WeightPlan
 
 DTYPES: dict[torch.dtype, str] = {
-    torch.float64: "F32",  # MLX's float64 does not run on GPUs
+    torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
     torch.bfloat16: "BF16",
@@ -47,7 +47,7 @@ def make_plan(outlined: Outlined, captured: Captured) -> WeightPlan:
         entries.append(_entry(keys[path], weight, captured))
     used = {source for entry in entries for source in entry.sources}
     aliases = {
-        alias: next(e.key for e in entries if source in e.sources)
+        alias: source
         for alias, source in captured.aliases.items()
         if source in used and alias in captured.persistent
     }
@@ -55,7 +55,8 @@ def make_plan(outlined: Outlined, captured: Captured) -> WeightPlan:
         key: _why_unused(key)
         for key in sorted(captured.persistent - used - aliases.keys())
     }
-    return WeightPlan(tuple(entries), unused, aliases)
+    constants = tuple(sorted(used - captured.persistent))
+    return WeightPlan(tuple(entries), unused, aliases, constants)
 
 
 def _why_unused(key: str) -> str:
@@ -73,6 +74,10 @@ def _entry(key: str, weight: Weight, captured: Captured) -> WeightEntry:
         tuple(tuple(tensor.shape) for tensor in tensors),
         weight.steps,
         weight.merge,
+        weight.axis,
+        # MLX's float64 does not run on GPUs
+        target="F32" if tensors[0].dtype == torch.float64 else None,
+        eps=weight.eps,
     )
 
 
@@ -94,6 +99,31 @@ def _keys(
             else:
                 for name in invoke.callee.weights:
                     yield f"{inner}.{name}", f"{inner_key}.{name}"
+
+
+def quantizable(outlined: Outlined) -> list[str]:
+    """Paths of the layers of the generated module that have a quantized form."""
+    found = (
+        key.removesuffix(".weight")
+        for key, owner in _owners(outlined, outlined.model, "")
+        if hasattr(owner, "to_quantized")
+    )
+    return list(dict.fromkeys(found))
+
+
+def _owners(
+    outlined: Outlined, segment: Segment, key: str
+) -> Iterator[tuple[str, type]]:
+    """Each layer's path in the generated module and its class."""
+    spec = outlined.instances.class_of[id(segment)]
+    attributes = Attributes(spec.template.attributes)
+    for item in segment.items:
+        for invoke in invokes(item):
+            inner = _joined(key, attributes.key(invoke.path))
+            if isinstance(invoke.callee, Segment):
+                yield from _owners(outlined, invoke.callee, inner)
+            else:
+                yield inner, invoke.callee.cls
 
 
 def _joined(prefix: str, name: str) -> str:
@@ -129,8 +159,6 @@ def as_array(key: str, tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.uint16).numpy()
-    if tensor.dtype == torch.float64:
-        return tensor.float().numpy()
     if tensor.dtype == torch.complex128:
         return tensor.to(torch.complex64).numpy()
     return tensor.numpy()

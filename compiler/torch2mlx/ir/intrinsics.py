@@ -17,6 +17,16 @@ def astype(x: mx.array, dtype: mx.Dtype) -> mx.array:
     return x.astype(dtype)
 
 
+def item(x: mx.array) -> bool | int | float:
+    """The number that `x` holds, which is evaluated; printed as `x.item()`."""
+    return x.item()  # type: ignore[return-value]
+
+
+def as_linear(x: mx.array, weight: mx.array) -> mx.array:
+    """`x @ weight.T` with the table of an embedding layer; printed as `layer.as_linear(x)`."""
+    return x @ weight.T
+
+
 def at_add(x: mx.array, index: Any, update: mx.array) -> mx.array:
     """`x` with `update` added at `index`, duplicates accumulating; printed as `x.at[index].add(update)`."""
     return x.at[index].add(update)
@@ -35,6 +45,18 @@ def at_maximum(x: mx.array, index: Any, update: mx.array) -> mx.array:
 def at_minimum(x: mx.array, index: Any, update: mx.array) -> mx.array:
     """`x` with the minimum taken at `index`; printed as `x.at[index].minimum(update)`."""
     return x.at[index].minimum(update)
+
+
+def store(target: mx.array, index: Any, value: mx.array) -> mx.array:
+    """`target`, a buffer or an input, after a write; printed as `target[index] = value`.
+
+    Without an index it is a new value for all of it: `self.buffer = value`, `input[...] = value`.
+    """
+    if index is None:
+        return mx.array(value)
+    written = mx.array(target)
+    written[index] = value
+    return written
 
 
 AT = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -12,15 +12,23 @@ class Weight:
 
     Attributes:
         sources: State dict keys of the PyTorch model, one unless `merge` combines several.
-        merge: None, or "sum" / "concat" (axis 0): how several sources become one array.
-        steps: What is done to the result, in order: ("transpose", perm) or ("reshape", shape).
+        merge: None, "sum", "concat" (axis 0), "gru_bias" or a fold of a BatchNorm (see
+            `torch2mlx.weights.folding`): how several sources become one array.
+        steps: What is done to the result, in order: ("transpose", perm), ("reshape", shape) or
+            ("slice", axis, start, stop).
         trainable: False for buffers and constants.
+        owner: Path of the module that it belongs to, where the sources do not say.
+        eps: What a fold adds to the variance.
+        axis: The axis of the channels of a weight that is folded.
     """
 
     sources: tuple[str, ...]
     merge: str | None = None
     steps: tuple[tuple[Any, ...], ...] = ()
     trainable: bool = True
+    owner: str | None = None
+    eps: float = 0.0
+    axis: int = 0
 
     def then(self, *step: Any) -> Weight:
         """This weight with one more step, merged with the last one where the two are transposes."""
@@ -32,7 +40,7 @@ class Weight:
             steps = rest if identity else (*rest, ("transpose", perm))
         else:
             steps = (*self.steps, step)
-        return Weight(self.sources, self.merge, steps, self.trainable)
+        return replace(self, steps=steps)
 
 
 @dataclass

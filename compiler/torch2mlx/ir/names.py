@@ -37,7 +37,12 @@ TAKEN = frozenset(
     ]
 ) | {name for name, value in vars(helpers).items() if inspect.isfunction(value)}
 
+# How the names of functions begin that the user is to fill in
+STUB = "stub_"
+
 
 def is_variable(name: str) -> bool:
     """Whether `name` can be a local variable or parameter of generated code."""
-    return name.isidentifier() and not keyword.iskeyword(name) and name not in TAKEN
+    if keyword.iskeyword(name) or name in TAKEN or name.startswith(STUB):
+        return False
+    return name.isidentifier()

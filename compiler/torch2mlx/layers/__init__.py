@@ -6,6 +6,7 @@ FAMILIES = (
     "linear",
     "conv",
     "norm",
+    "rope",
     "embedding",
     "pooling",
     "dropout",

@@ -24,7 +24,8 @@ NN_ELEMENTWISE = """
     silu softplus softshrink softsign tanh
 """
 HELPER_ELEMENTWISE = (
-    "copysign fmax fmin fmod hypot integer_power signbit sinc truncated_division xlogy"
+    "copysign digamma floor_divide fmax fmin fmod gcd hypot integer_power lcm lgamma nextafter signbit sinc "
+    "truncated_division xlogy"
 )
 OPERATORS = """
     abs add and_ eq floordiv ge gt inv invert le lshift lt mod mul ne neg or_ pos pow rshift sub truediv xor

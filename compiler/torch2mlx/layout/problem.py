@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator
+from typing import Any
 
 import torch.fx
 
 from torch2mlx.capture import Captured
+from torch2mlx.ir import intrinsics
 from torch2mlx.layout.absorbed import Absorbed
 from torch2mlx.layout.cut import ONE, OTHER, Cut
 from torch2mlx.layout.perms import first, last, nbytes, permutation, rank
+from torch2mlx.layout.pins import Pins
 from torch2mlx.layout.reshapes import order_before_merge
 from torch2mlx.layout.table import absorbed, is_sole_use
 from torch2mlx.passes.views import PERMUTES
@@ -38,21 +41,30 @@ def _to_first(node: Node) -> bool:
     return rank(node) > 3 and permutation(node) == first(rank(node))
 
 
+def _is_written(node: Node) -> bool:
+    """Whether forward writes to an array, which then is stored in the order in which it is written."""
+    return any(_writes_to(user, node) for user in node.users)
+
+
+def _writes_to(node: Node, value: Node) -> bool:
+    return node.target is intrinsics.store and node.args[0] is value
+
+
 class Problem:
     """The layout problem of a lowered graph, and its solution.
 
     Args:
         graph: The graph.
         captured: The model that it was lowered from.
-        pinned: Whether inputs and outputs keep PyTorch's order.
+        pins: Which inputs and outputs keep PyTorch's order.
 
     Attributes:
         rules: What can be computed on channels-last arrays, and how.
     """
 
-    def __init__(self, graph: torch.fx.Graph, captured: Captured, pinned: bool):
+    def __init__(self, graph: torch.fx.Graph, captured: Captured, pins: Pins):
         self.graph = graph
-        self.pinned = pinned
+        self.pins = pins
         self.rules: dict[Node, Absorbed] = {}
         for node in graph.nodes:
             if rank(node) > 3 and permutation(node) is not None:
@@ -62,7 +74,9 @@ class Problem:
             if (rule := absorbed(node, captured)) is not None:
                 self.rules[node] = rule
         self.parameters = {
-            node for node in graph.nodes if node.op == "get_attr" and is_sole_use(node)
+            node
+            for node in graph.nodes
+            if node.op == "get_attr" and is_sole_use(node) and not _is_written(node)
         }
         self.swaps = {node for node in graph.nodes if permutation(node) == SWAP}
         self.flipped = self._flips()
@@ -99,7 +113,9 @@ class Problem:
         if node in self.rules:
             return node if self.rules[node].result else self._side(node, False)
         if node.op == "placeholder":
-            free = not self.pinned
+            writes = [user for user in node.users if _writes_to(user, node)]
+            as_image = rank(node) > 3 and all(write in self.rules for write in writes)
+            free = node.target not in self.pins.inputs and (as_image or not writes)
         elif node.op == "get_attr":
             free = node in self.parameters
         elif permutation(node) is not None:
@@ -128,8 +144,15 @@ class Problem:
                 node.meta.get("hint"), int
             ):
                 continue
-            elif node.op != "output" or self.pinned:
+            elif node.op != "output" or self._is_pinned_output(node, value):
                 yield value, self._side(value, False)
+
+    def _is_pinned_output(self, output: Node, value: Node) -> bool:
+        returned: Any = output.args[0]
+        return any(
+            pinned and node is value
+            for node, pinned in zip(returned, self.pins.outputs, strict=True)
+        )
 
     def _flips(self) -> dict[Node, bool]:
         """Which arrays are flipped; an operation that contradicts the others is left out."""
@@ -169,5 +192,8 @@ class Problem:
             for value, user in self._uses(node):
                 several = isinstance(value.meta["hint"], list | tuple)
                 cost = None if several else nbytes(value)
-                cut.use(self._storage(value), value, user, cost)
+                name: Hashable = value
+                if _writes_to(node, value):
+                    name, cost = (value, "written"), None
+                cut.use(self._storage(value), name, user, cost)
         return cut.solve(reasons)

@@ -97,7 +97,7 @@ def _expression(size: Any, captured: Captured) -> sympy.Expr | None:
     """A size among the arguments of a node; None where it is not known."""
     if isinstance(size, int):
         return None if size == -1 else sympy.Integer(size)
-    if "expr" in size.meta:
+    if size.meta.get("expr") is not None:
         return captured.expr(size.meta["expr"])
     if size.target is not operator.mul:
         return None
@@ -157,8 +157,8 @@ def _before_linear(
 ) -> Absorbed | None:
     """[N, C, *S] flattened to [N, C S] for linear layers: their weights are reordered instead."""
     inner = tuple(x.meta["hint"].shape[1:])
-    own = x.meta["val"].shape[1:]
-    fixed = all(isinstance(size, int) for size in own)
+    value = node.meta.get("val")
+    fixed = value is not None and all(isinstance(s, int) for s in value.shape[1:])
     if rank(x) < 3 or len(after) != 2 or not fixed or after[1] != math.prod(inner):
         return None
     linears = _linears(node)

@@ -156,17 +156,18 @@ class Rewriter:
         values: Any = node.args[0]
         perms: list[Perm | None] = []
         results: list[Any] = []
-        for value in values:
+        for value, pinned in zip(values, self.problem.pins.outputs, strict=True):
             perm = None
             if isinstance(value, Node):
-                is_last = self.problem.stores_last(value) and not self.problem.pinned
+                is_last = self.problem.stores_last(value) and not pinned
                 if self._is_returned_otherwise(value, is_last, results):
                     is_last = not is_last
                 perm = channels_last(value) if is_last else None
                 value = self._returned(value, is_last, node)
             results.append(value)
             perms.append(perm)
-        node.args = (results,)
+        stores = map_values(self.stored.__getitem__, tuple(node.args[1:]))
+        node.args = (results, *stores)
         node.meta["perms"] = perms
 
     def _is_returned_otherwise(

@@ -15,13 +15,16 @@ import mlx.nn as nn
 import torch.fx
 
 from torch2mlx.capture import Captured
+from torch2mlx.ir import intrinsics
 from torch2mlx.ir.layer import Weight
+from torch2mlx.ir.regions import choose
 from torch2mlx.layout.absorbed import Absorbed, Rule
 from torch2mlx.layout.perms import identity, last, ordered, rank
 from torch2mlx.layout.pointwise import POINTWISE, POINTWISE_LAYERS
 from torch2mlx.layout.reshapes import reshape
 from torch2mlx.lower.facade import Decline, map_values
 from torch2mlx.lower.weights import weight_of
+from torch2mlx.weights.folding import FOLDS
 
 
 def absorbed(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
@@ -72,7 +75,10 @@ def _own_weight(node: torch.fx.Node) -> Weight | None:
 
 def is_sole_use(node: torch.fx.Node) -> bool:
     """Whether no layer and no other node takes the parameter of a `get_attr` node."""
-    sources = set(node.meta["weight"].sources)
+    own = node.meta["weight"]
+    if own.merge in FOLDS:
+        return True
+    sources = set(own.sources)
     for other in node.graph.nodes:
         if other.op == "get_attr" and other is not node:
             weights = [other.meta["weight"]]
@@ -80,7 +86,11 @@ def is_sole_use(node: torch.fx.Node) -> bool:
             weights = other.meta["layer"].weights.values()
         else:
             continue
-        if any(sources.intersection(weight.sources) for weight in weights):
+        if any(
+            sources.intersection(weight.sources)
+            for weight in weights
+            if weight.merge not in FOLDS  # its array is another one
+        ):
             return False
     return True
 
@@ -302,6 +312,19 @@ def _merged(stored: tuple[int | None, ...], parts: list[Any]) -> Any:
     return index[0] if len(index) == 1 else tuple(index)
 
 
+def store(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
+    """A new value for all of an input; buffers stay as PyTorch has them."""
+    target: Any = node.args[0]
+    is_whole = target.op == "placeholder" and node.args[1] is None
+    return elementwise(node, captured) if is_whole else None
+
+
+def chosen(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
+    """The array of one of two branches."""
+    is_one = not isinstance(node.meta["hint"], list | tuple)
+    return elementwise(node, captured) if is_one else None
+
+
 SCANS = "cumsum cumprod cummax cummin logcumsumexp"
 REDUCTIONS = "all any logsumexp max mean min prod std sum var"
 
@@ -328,6 +351,8 @@ RULES: dict[Any, Rule] = {
     mx.tile: per_axis(1),
     mx.broadcast_to: per_axis(1),
     operator.getitem: item,
+    intrinsics.store: store,
+    choose: chosen,
     mx.reshape: reshape,
     mx.flatten: reshape,
     mx.unflatten: reshape,

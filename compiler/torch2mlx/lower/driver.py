@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core
+import mlx.nn
 import torch
 import torch.fx
 from torch._ops import OpOverload
@@ -20,13 +21,29 @@ from torch._ops import OpOverload
 import torch2mlx.layers
 import torch2mlx.ops  # noqa: F401 - both fill the tables
 from torch2mlx.capture import Captured
+from torch2mlx.capture.opaque import MODULE, call_of
 from torch2mlx.capture.provenance import calling_module, module_calls, source_line
 from torch2mlx.errors import Unsupported, UnsupportedError
+from torch2mlx.ir import intrinsics
 from torch2mlx.ir.layer import Layer, Weight
-from torch2mlx.lower.facade import Decline, Recorder, Refuse, Traced, map_values
-from torch2mlx.lower.indexing import merge_indices
-from torch2mlx.lower.registry import DTYPES, LAYERS, OPS, Lowering, bind
+from torch2mlx.lower.assignments import merge_assignments
+from torch2mlx.lower.facade import Decline, Recorder, Refuse, Traced, map_values, mx
+from torch2mlx.lower.indexing import merge_indices, pick_from_stacks
+from torch2mlx.lower.modules import lower_module
+from torch2mlx.lower.regions import FLAT, lower_flat
+from torch2mlx.lower.registry import (
+    DTYPES,
+    LAYERS,
+    OPS,
+    Lowering,
+    bind,
+    mlx_dtype,
+)
 from torch2mlx.lower.sizes import SIZE_FUNCTIONS
+from torch2mlx.lower.state import place_stores
+from torch2mlx.lower.stubs import Stub, Stubs, given
+from torch2mlx.lower.tied import tie_heads
+from torch2mlx.lower.weights import moves_weight
 
 RECURRENT = re.compile(r"(?:weight|bias)_[ih]h_l(\d+)(_reverse)?")
 RECURRENT_OPS = {
@@ -45,32 +62,43 @@ class Lowered:
         graph: The graph; its output node's first argument is the list of the model's output values.
         ops: How many ATen calls of each overload were lowered by the op table.
         layers: How many became a layer, by layer class.
+        stubs: Functions to fill in, for operators that nothing maps.
     """
 
     graph: torch.fx.Graph
     ops: Counter[str] = field(default_factory=Counter)
     layers: Counter[str] = field(default_factory=Counter)
+    stubs: list[Stub] = field(default_factory=list)
 
 
-def lower(captured: Captured) -> Lowered:
+def lower(captured: Captured, stubs: bool = False) -> Lowered:
     """Lower every node of a captured (and simplified) graph.
+
+    Args:
+        captured: The graph.
+        stubs: Whether an operator that nothing maps becomes a call of a function to fill in.
 
     Raises:
         UnsupportedError: Some operators, or arguments of operators, are not mapped; it lists all.
     """
-    return _Lowering(captured).run()
+    return _Lowering(captured, Stubs() if stubs else None).run()
 
 
 class _Lowering:
-    def __init__(self, captured: Captured):
+    def __init__(self, captured: Captured, stubs: Stubs | None = None):
         self.captured = captured
+        self.stubs = stubs
         self.result = Lowered(torch.fx.Graph())
         self.recorder = Recorder(self.result.graph)
         self.recorder.place_layer = self._place_layer
         self.recorder.expr = captured.expr
+        self.recorder.number = captured.number
         self.values: dict[torch.fx.Node, Any] = {}
         self.refused: Counter[tuple[str, str, str, str]] = Counter()
-        self.alone = _modules_of_one_call(captured.graph)
+        self.counts = _calls_by_module(captured.graph)
+        self.alone = {key: count == 1 for key, count in self.counts.items()}
+        for key in captured.state_keys:
+            self.alone[key.rpartition(".")[0]] = False  # it also updates its buffer
         self.placed: dict[str, Layer] = {}
         self.inputs = {item.name for item in captured.inputs}
 
@@ -95,6 +123,10 @@ class _Lowering:
             )
         _tidy(self.result.graph)
         merge_indices(self.result.graph)
+        pick_from_stacks(self.result.graph)
+        merge_assignments(self.result.graph)
+        place_stores(self.result.graph, self.captured)
+        tie_heads(self.result.graph)
         layers = (
             n.meta["layer"] for n in self.result.graph.nodes if n.op == "call_module"
         )
@@ -109,7 +141,8 @@ class _Lowering:
         if node.name in self.captured.weights:
             key = self.captured.weights[node.name]
             key = self.captured.aliases.get(key, key)
-            weight = Weight((key,), trainable=key in self.captured.trainable)
+            weight = self.captured.folded.get(node.name)
+            weight = weight or Weight((key,), trainable=key in self.captured.trainable)
             self.values[node] = self.recorder.append(
                 "get_attr", key, (), {}, self._hint(value), weight=weight, val=value
             )
@@ -128,7 +161,36 @@ class _Lowering:
             node.args[0],
         )
         if not self.refused:
-            self.result.graph.output(self.recorder.create_arg(list(outputs)))
+            count = len(outputs) - len(self.captured.state)
+            states = [self._state_value(name) for name in self.captured.state]
+            returned = [self._unlike(value, states) for value in outputs[:count]]
+            stores = [
+                self._store(target, value)
+                for target, value in zip(states, outputs[count:], strict=True)
+            ]
+            result = self.result.graph.output(self.recorder.create_arg(returned))
+            if stores:
+                result.args = (*result.args, self.recorder.create_arg(stores))
+
+    def _state_value(self, name: str) -> Any:
+        nodes = self.captured.graph.nodes
+        return self.values[next(node for node in nodes if node.name == name)]
+
+    def _unlike(self, value: Any, others: list[Any]) -> Any:
+        """`value`, copied where it is the array of one of `others` itself."""
+        is_same = any(value is other for other in others)
+        return mx.array(value) if is_same else value
+
+    def _store(self, target: Any, value: Any) -> Any:
+        if value.node.op == "get_attr":
+            value = mx.array(value)
+        if value.dtype != target.dtype:
+            value = value.astype(target.dtype)
+        arguments = (target, None, value)
+        val = target.node.meta["val"]
+        return self.recorder.append(
+            "call_function", intrinsics.store, arguments, {}, value.hint, val=val
+        )
 
     def _value(self, value: Any) -> Any:
         """What stands for an argument of a captured node."""
@@ -145,9 +207,33 @@ class _Lowering:
             )
 
     def _refuse(self, node: torch.fx.Node, hint: str) -> None:
+        if self.stubs is not None and isinstance(node.target, OpOverload):
+            self.values[node] = self._stub_call(node, node.target, hint, self.stubs)
+            return
         module = calling_module(node)
         self.refused[str(node.target), module, source_line(node), hint] += 1
         self.values[node] = self._stand_in(node.meta.get("val"))
+
+    def _stub_call(
+        self, node: torch.fx.Node, overload: OpOverload, hint: str, stubs: Stubs
+    ) -> Any:
+        """A call of the function that the user is to fill in."""
+        args, kwargs = map_values(self._value, (tuple(node.args), dict(node.kwargs)))
+        named = given(overload, args, kwargs)
+        value = node.meta["val"]
+        several = isinstance(value, list | tuple)
+        hints = [self._hint(v) for v in (value if several else [value])]
+        meta = {} if several else {"val": value}
+        result = self.recorder.append(
+            "call_function",
+            stubs.of(node, hint, named),
+            named.values(),
+            {},
+            hints if several else hints[0],
+            **meta,
+        )
+        self.result.stubs = list(stubs.made.values())
+        return self._checked(node, list(result)) if several else result
 
     def _stand_in(self, value: Any) -> Any:
         """Something of the right shape for a refused result, so that what follows is looked at too."""
@@ -170,6 +256,10 @@ class _Lowering:
             return args[0][args[1]]
         if node.target in SIZE_FUNCTIONS:
             return self._size(node, args)
+        if node.target is MODULE:
+            return self._checked(node, lower_module(*args))
+        if node.target in FLAT:
+            return lower_flat(self.recorder, node, args, self._hint)
         if not isinstance(node.target, OpOverload):
             raise Refuse(
                 "torch.export left this call in the graph, and nothing maps it"
@@ -179,7 +269,8 @@ class _Lowering:
             entry = OPS.get(node.target)
             if entry is None:
                 raise Refuse(
-                    "no entry in the op table: map it with torch2mlx.register_op"
+                    "no entry in the op table: map it with torch2mlx.register_op, "
+                    "or compile with stubs"
                 )
             result = self._apply(node.target, entry, args, kwargs)
             self.result.ops[str(node.target)] += 1
@@ -249,8 +340,9 @@ class _Lowering:
                 f"its lowering gives shape {tuple(result.hint.shape)} where PyTorch has {expected}: "
                 "please report this"
             )
-        if _needs_cast(result.dtype, DTYPES[value.dtype]):
-            result = result.astype(DTYPES[value.dtype])
+        dtype = mlx_dtype(value.dtype)
+        if _needs_cast(result.dtype, dtype):
+            result = result.astype(dtype)
         if "val" not in result.node.meta:
             self.recorder.describe(result.node, value)
         elif result.node.meta["origin"] is not node:  # this op does nothing
@@ -267,30 +359,60 @@ class _Lowering:
             if calls and self.alone.get(calls[-1].key):
                 return here
             return ""
+        sources = {source for w in layer.weights.values() for source in w.sources}
+        if sources & self.captured.state_keys:
+            raise Decline("forward writes to its arrays")
         owners = {self._owner(name, w) for name, w in layer.weights.items()}
         if None in owners or len(owners) != 1:
             raise Decline("its weights belong to different modules")
         path = owners.pop()
         assert path is not None
         called = {c.path for c in calls}
-        if path in called and not (path == here and self.alone.get(calls[-1].key)):
+        if path in called and not (path == here and self._is_main(layer, calls[-1])):
             raise Decline("its module does more than this")
         if self.placed.setdefault(path, layer) != layer:
             raise Decline("its weights belong to a layer of another kind")
-        return path
+        return path or _snake_case(layer.cls.__name__)  # the model is the layer itself
+
+    def _is_main(self, layer: Layer, call: Any) -> bool:
+        """Whether a layer is all that a module call does, or an embedding that it then scales."""
+        if self.alone.get(call.key):
+            return True
+        is_embedding = layer.cls is mlx.nn.Embedding
+        return is_embedding and self.counts[call.key] == 2
 
     def _owner(self, name: str, weight: Weight) -> str | None:
         """The module path of a layer whose array `name` comes from `weight`."""
+        if weight.owner is not None:
+            return weight.owner
         owner, _, attribute = weight.sources[0].rpartition(".")
+        call = self.recorder.origin
+        if call is not None and call.target is MODULE:
+            return call_of(str(call.args[2])).path
         recurrent = RECURRENT.fullmatch(attribute)
         if recurrent:
             return self._recurrent_path(owner, *recurrent.groups())
+        cut = next((step for step in weight.steps if step[0] == "slice"), None)
+        if cut is not None:
+            return self._cut_path(owner, attribute, weight, *cut[2:])
         if len(weight.sources) > 1 or attribute == name:
             return owner
         if attribute.endswith(f"_{name}"):  # in_proj_weight: the layer in_proj
             prefix = attribute[: -len(name) - 1]
             return f"{owner}.{prefix}" if owner else prefix
         return None
+
+    def _cut_path(
+        self, owner: str, attribute: str, weight: Weight, start: int, stop: int
+    ) -> str | None:
+        """Of PyTorch's attention, whose weights in_proj_* are those of q, k and v in a row."""
+        if attribute not in ("in_proj_weight", "in_proj_bias") or len(weight.steps) > 1:
+            return None
+        size = self.captured.tensors[weight.sources[0]].shape[0] // 3
+        if start % size or stop % size:
+            return None
+        name = "qkv"[start // size : stop // size]
+        return f"{owner}.{name}_proj" if owner else f"{name}_proj"
 
     def _recurrent_path(self, owner: str, layer: str, reverse: str | None) -> str:
         """A recurrent module of several layers and directions is a list of them."""
@@ -316,17 +438,21 @@ def _share_names(value: torch.fx.Node, node: torch.fx.Node) -> None:
         ]
 
 
-def _modules_of_one_call(graph: torch.fx.Graph) -> dict[str, bool]:
-    """Module call -> whether a single operator is all that it does."""
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _calls_by_module(graph: torch.fx.Graph) -> Counter[str]:
+    """Module call -> how many operators it calls."""
     counts: Counter[str] = Counter()
     for node in graph.nodes:
         calls = module_calls(node)
-        if _first_state(node):
+        if _first_state(node) or moves_weight(node):
             continue
         if node.op == "call_function" and calls and isinstance(node.target, OpOverload):
             for call in calls:
                 counts[call.key] += 1
-    return {key: count == 1 for key, count in counts.items()}
+    return counts
 
 
 def _first_state(node: torch.fx.Node) -> bool:

@@ -19,11 +19,14 @@ import mlx.core
 import mlx.nn
 import sympy
 import torch.fx
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.fx.proxy import GraphAppendingTracer
 from torch.utils._sympy.functions import FloorDiv
 
+from torch2mlx.capture.values import is_read
 from torch2mlx.ir import intrinsics
-from torch2mlx.ir.layer import Layer
+from torch2mlx.ir.evaluating import EVALUATING
+from torch2mlx.ir.layer import Layer, Weight
 
 _active: list[Recorder] = []
 
@@ -56,6 +59,7 @@ class Recorder(GraphAppendingTracer):
         origin: The captured node that is being lowered; new nodes remember it.
         place_layer: Given a layer, says its path in the model (raises `Decline` where it has none).
         expr: Given a symbolic size, gives its expression over the sizes of the inputs.
+        number: Given a symbolic size or number, says what it is for the example inputs.
     """
 
     def __init__(self, graph: torch.fx.Graph):
@@ -63,6 +67,7 @@ class Recorder(GraphAppendingTracer):
         self.origin: torch.fx.Node | None = None
         self.place_layer: Callable[[Layer], str] = lambda layer: ""
         self.expr: Callable[[Any], Any] = lambda size: size.node.expr
+        self.number: Callable[[Any], Any] = lambda size: size
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
@@ -88,9 +93,36 @@ class Recorder(GraphAppendingTracer):
         *_: Any,
         **__: Any,
     ) -> Traced:
+        if target in EVALUATING:
+            return self._evaluating(kind, target, args, kwargs)
         hint = target(*hint_of(args), **hint_of(kwargs))
         meta = {"expr": _expr(target, args)} if isinstance(hint, int) else {}
         return self.append(kind, target, args, kwargs, hint, **meta)
+
+    def _evaluating(self, kind: str, target: Any, args: Any, kwargs: Any) -> Traced:
+        """A call whose result depends on values, which hints do not have."""
+        blank = [map_values(_blank, hint_of(part)) for part in (args, kwargs)]
+        hint = target(*blank[0], **blank[1])
+        value: Any = self.origin.meta.get("val") if self.origin is not None else None
+        result = self.append(kind, target, args, kwargs, self._found(hint, value))
+        reads = bool(free_unbacked_symbols(value))
+        result.node.meta.update(static=False, evaluates=reads)
+        if hasattr(value, "node"):
+            result.node.meta.update(expr=self.expr(value), val=value)
+        return result
+
+    def _found(self, hint: Any, value: Any) -> Any:
+        """`hint` with the sizes and numbers that the captured `value` has for the example inputs."""
+        if isinstance(hint, list | tuple):
+            values = value if isinstance(value, list | tuple) else [None] * len(hint)
+            return [self._found(h, v) for h, v in zip(hint, values, strict=True)]
+        if not isinstance(hint, mlx.core.array):
+            return self.number(value) if hasattr(value, "node") else hint
+        if not isinstance(value, torch.Tensor) or value.ndim != hint.ndim:
+            return hint
+        sizes = zip(value.shape, hint.shape, strict=True)
+        shape = [self.number(v) if free_unbacked_symbols(v) else n for v, n in sizes]
+        return mlx.core.zeros(shape, hint.dtype)
 
     def append(
         self, kind: str, target: Any, args: Any, kwargs: Any, hint: Any, **meta: Any
@@ -119,6 +151,12 @@ class Recorder(GraphAppendingTracer):
             return size
         expr = self.expr(size)
         return int(expr) if expr.is_number else expr
+
+
+def _blank(hint: Any) -> Any:
+    """An array of zeros like a hint, which is quick to evaluate."""
+    is_array = isinstance(hint, mlx.core.array)
+    return mlx.core.zeros(hint.shape, hint.dtype) if is_array else hint
 
 
 def hint_of(value: Any) -> Any:
@@ -188,6 +226,10 @@ class Traced(torch.fx.Proxy):
             "call_function", intrinsics.astype, (self, dtype), {}
         )
 
+    def item(self) -> Traced:
+        """The number that this array holds, which is evaluated at run time."""
+        return self.tracer.create_proxy("call_function", intrinsics.item, (self,), {})
+
     def reshape(self, *shape: Any) -> Traced:
         """Like `mx.array.reshape`: sizes one by one or as one sequence."""
         sizes = (
@@ -251,7 +293,10 @@ for _name in ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"):
 
 
 def decide(operation: Callable[[Any, Any], Any], a: Any, b: Any) -> bool:
-    """Compare two sizes for every input that the capture allows (torch.export promises sizes >= 2)."""
+    """Compare two sizes for every input that the capture allows.
+
+    torch.export promises sizes of at least 2, except for those that it reads from values.
+    """
 
     def expr(value: Any) -> Any:
         found = value.node.meta.get("expr") if isinstance(value, Traced) else value
@@ -264,7 +309,9 @@ def decide(operation: Callable[[Any, Any], Any], a: Any, b: Any) -> bool:
     left, right = expr(a), expr(b)
     symbols = left.free_symbols | right.free_symbols
     large = {
-        s: sympy.Symbol(f"{s}_", integer=True, nonnegative=True) + 2 for s in symbols
+        s: sympy.Symbol(f"{s}_", integer=True, nonnegative=True) + 2
+        for s in symbols
+        if not is_read(s)
     }
     result = operation(left.subs(large), right.subs(large))
     if operation in (operator.eq, operator.ne):
@@ -319,23 +366,31 @@ class LayerBuilder:
 
     _recorder: Recorder
     _layer: Layer
+    _dtypes: dict[str, mlx.core.Dtype]
 
     def __init__(
         self, recorder: Recorder, cls: type, args: Any, kwargs: dict[str, Any]
     ):
         if any(isinstance(value, Traced) for value in (*args, *kwargs.values())):
             raise Decline("its arguments depend on the input's size")
-        self.__dict__.update(_recorder=recorder, _layer=Layer(cls, args, kwargs))
+        layer = Layer(cls, args, kwargs)
+        self.__dict__.update(_recorder=recorder, _layer=layer, _dtypes={})
 
-    def __setattr__(self, name: str, value: Traced) -> None:
+    def __setattr__(self, name: str, value: Traced | Weight) -> None:
         from torch2mlx.lower.weights import weight_of
 
-        self._layer.weights[name] = weight_of(value.node)
+        found = value if isinstance(value, Weight) else weight_of(value.node)
+        self._layer.weights[name] = found
+        if isinstance(value, Traced):
+            self._dtypes[name] = value.dtype
 
     def __call__(self, *inputs: Traced) -> Traced:
         layer, recorder = self._layer, self._recorder
         path = recorder.place_layer(layer)
-        hint = layer.cls(*layer.args, **layer.kwargs)(*hint_of(inputs))
+        module = layer.cls(*layer.args, **layer.kwargs)
+        for name, dtype in self._dtypes.items():  # as they will be loaded
+            setattr(module, name, getattr(module, name).astype(dtype))
+        hint = module(*hint_of(inputs))
         return recorder.append("call_module", path, inputs, {}, hint, layer=layer)
 
 

@@ -2,6 +2,9 @@
 
 y = x[:, None]                 z = x[:, None, None]
 z = y[:, :, None]      ->
+
+y = mx.stack([a, b])           z = b
+z = y[-1]              ->
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import mlx.core as mx
 import torch.fx
 
 FULL = slice(None)
@@ -33,6 +37,39 @@ def merge_indices(graph: torch.fx.Graph) -> bool:
         graph.erase_node(source)
         changed = True
     return changed
+
+
+def pick_from_stacks(graph: torch.fx.Graph) -> bool:
+    """Replace what is picked from arrays stacked along a new first axis by that array."""
+    changed = False
+    for node in list(graph.nodes):
+        picked = _picked(node)
+        if picked is not None:
+            node.replace_all_uses_with(picked)
+            graph.erase_node(node)
+            changed = True
+    if changed:
+        for node in reversed(list(graph.nodes)):
+            if node.target is mx.stack and not node.users:
+                graph.erase_node(node)
+    return changed
+
+
+def _picked(node: torch.fx.Node) -> torch.fx.Node | None:
+    source: Any = node.args[0] if node.args else None
+    if not isinstance(source, torch.fx.Node) or len(node.args) < 2:
+        return None
+    index: Any = node.args[1]
+    new_axis = source.target is operator.getitem and source.args[1] is None
+    if node.target is mx.squeeze and new_axis and index in (0, (0,), [0]):
+        return source.args[0]  # type: ignore[return-value]
+    if node.target is not operator.getitem or not isinstance(index, int):
+        return None
+    if new_axis:
+        return source.args[0]  # type: ignore[return-value]
+    parts: Any = source.args[0] if source.args else None
+    whole = len(source.args) == 1 and not source.kwargs and isinstance(parts, list)
+    return parts[index] if source.target is mx.stack and whole else None
 
 
 def _parts(index: Any) -> list[Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core
+import numpy as np
 import torch
 import torch.fx
 
 from torch2mlx.ir.layer import Weight
 from torch2mlx.lower.driver import Lowered
+from torch2mlx.weights.folding import FOLDS, fold
 
 
 class MLXInterpreter(torch.fx.Interpreter):
@@ -46,6 +48,20 @@ def array_of(weight: Weight, arrays: dict[str, mlx.core.array]) -> mlx.core.arra
         array = sum(parts[1:], parts[0])
     elif weight.merge == "concat":
         array = mlx.core.concatenate(parts)
-    for kind, value in weight.steps:
-        array = array.transpose(value) if kind == "transpose" else array.reshape(value)
+    elif weight.merge == "gru_bias":
+        gates = parts[0].shape[0] // 3 * 2
+        array = parts[0].at[:gates].add(parts[1][:gates])
+    elif weight.merge in FOLDS:
+        known = [np.array(part.astype(mlx.core.float32)) for part in parts]
+        made = fold(weight.merge, known, "F32", weight.axis, weight.eps)
+        array = mlx.core.array(made).astype(array.dtype)
+    for step in weight.steps:
+        array = _step(array, *step)
     return array
+
+
+def _step(array: mlx.core.array, kind: str, *values: Any) -> mlx.core.array:
+    if kind == "slice":
+        axis, start, stop = values
+        return array[(slice(None),) * axis + (slice(start, stop),)]
+    return array.transpose(*values) if kind == "transpose" else array.reshape(*values)

@@ -40,6 +40,17 @@ DTYPES: dict[torch.dtype, mlx.core.Dtype] = {
 }
 
 
+def mlx_dtype(dtype: torch.dtype) -> mlx.core.Dtype:
+    """The MLX dtype for one of PyTorch's.
+
+    Raises:
+        Refuse: MLX has none.
+    """
+    if dtype not in DTYPES:
+        raise Refuse(f"MLX has no dtype for {dtype}")
+    return DTYPES[dtype]
+
+
 @dataclass(frozen=True)
 class Lowering:
     """One entry of a mapping table; it is called with its parameters by position.
@@ -55,6 +66,7 @@ class Lowering:
 
 OPS: dict[OpOverload, Lowering] = {}
 LAYERS: dict[OpOverload, Lowering] = {}
+MODULES: dict[type[torch.nn.Module], Callable[..., Any]] = {}
 
 
 def lowers(
@@ -64,13 +76,29 @@ def lowers(
     return lambda function: _register(OPS, overloads, function)
 
 
-def layer(*overloads: OpOverload) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def layer(
+    *targets: OpOverload | type[torch.nn.Module],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare the `mlx.nn` layer that these overloads are when their weights belong to one module.
 
     The function builds the layer, assigns its weights and calls it. It raises `Decline` where the
     arguments do not fit the layer; the op table is asked then.
+
+    For a module class the function takes the module, then the arguments of `forward`. The module's
+    arrays are arrays of the generated model, all its other attributes are its own. Subclasses are not
+    meant, since they may do something else.
     """
-    return lambda function: _register(LAYERS, overloads, function)
+    overloads = tuple(t for t in targets if isinstance(t, OpOverload))
+    classes = [t for t in targets if not isinstance(t, OpOverload)]
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        for cls in classes:
+            if cls in MODULES:
+                raise TypeError(f"{cls.__qualname__} is mapped twice")
+            MODULES[cls] = function
+        return _register(LAYERS, overloads, function)
+
+    return declare
 
 
 def rename(table: Mapping[OpOverload, str]) -> None:
@@ -131,7 +159,7 @@ def bind(
         default = _default(argument)
         value = given.get(argument.name, default)
         if name in entry.parameters:
-            bound[name] = DTYPES[value] if isinstance(value, torch.dtype) else value
+            bound[name] = mlx_dtype(value) if isinstance(value, torch.dtype) else value
         elif name not in IGNORED and not _is_default(value, default):
             raise Refuse(f"argument `{argument.name}`={value!r} is not mapped")
     return bound

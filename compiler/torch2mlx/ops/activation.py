@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import mlx.core
 import torch
 
-from torch2mlx.lower.facade import Refuse, mx, nn
+from torch2mlx.lower.facade import mx, nn
 from torch2mlx.lower.registry import lowers, rename
 from torch2mlx.ops.axes import empty, lowers_any
 
@@ -47,6 +48,31 @@ def softmax(x: Any, dim: int, dtype: Any = None, half_to_float: bool = False) ->
     if x.ndim == 0:
         return mx.softmax(x[None])[0]
     return mx.softmax(_cast(x, dtype), axis=dim, **_precise(x, dtype))
+
+
+@lowers(aten._safe_softmax.default)
+def safe_softmax(x: Any, dim: int, dtype: Any = None) -> Any:
+    """`mx.softmax`, 0 where every element is -inf."""
+    masked = mx.all(x == -math.inf, axis=dim, keepdims=True)
+    return mx.where(masked, 0, softmax(x, dim, dtype))
+
+
+@lowers(aten._softmax_backward_data.default)
+def softmax_backward(
+    grad_output: Any, output: Any, dim: int, input_dtype: Any = None
+) -> Any:
+    """The gradient of `softmax` by its input."""
+    product = grad_output * output
+    return product - output * mx.sum(product, axis=dim, keepdims=True)
+
+
+@lowers(aten._log_softmax_backward_data.default)
+def log_softmax_backward(
+    grad_output: Any, output: Any, dim: int, input_dtype: Any = None
+) -> Any:
+    """The gradient of `log_softmax` by its input."""
+    total = mx.sum(grad_output, axis=dim, keepdims=True)
+    return grad_output - mx.exp(output) * total
 
 
 @lowers_any(
@@ -153,9 +179,10 @@ def glu(x: Any, dim: int = -1) -> Any:
 def rrelu(
     x: Any, lower: float = 0.125, upper: float = 1 / 3, training: bool = False
 ) -> Any:
-    """A leaky ReLU; in evaluation its slope is the mean of the bounds."""
+    """A leaky ReLU of random slopes; in evaluation their mean is the slope."""
     if training:
-        raise Refuse("argument `training`=True is not mapped: the slopes are random")
+        slope = mx.random.uniform(lower, upper, x.shape)
+        return mx.where(x > 0, x, slope.astype(x.dtype) * x)
     return leaky_relu(x, (lower + upper) / 2)
 
 

@@ -93,6 +93,15 @@ def _from_bool(x: Any) -> bool:
     return source.meta["hint"].dtype == mlx.core.bool_
 
 
+def only_first(x: Any) -> None:
+    """Refuse a call with the operand `x` whose results but the first are used: they are for gradients."""
+    call = x.tracer.origin if isinstance(x, Traced) else None
+    if call is not None and any(
+        user.args[1] != 0 and user.users for user in call.users
+    ):
+        raise Refuse("only its first result is mapped")
+
+
 def lowers_any(*overloads: OpOverload) -> Callable[[Callable[..., Any]], Any]:
     """`lowers` for overloads that lack some of the parameters, which keep their defaults then."""
 

@@ -10,7 +10,6 @@ import torch
 
 from torch2mlx.lower.facade import helpers, mx
 from torch2mlx.lower.registry import lowers, rename
-from torch2mlx.ops.axes import is_float
 
 aten = torch.ops.aten
 
@@ -26,6 +25,9 @@ rename(
         aten.copysign.Tensor: "helpers.copysign",
         aten.copysign.Scalar: "helpers.copysign",
         aten.hypot.default: "helpers.hypot",
+        aten.gcd.default: "helpers.gcd",
+        aten.lcm.default: "helpers.lcm",
+        aten.nextafter.default: "helpers.nextafter",
     }
 )
 
@@ -60,6 +62,18 @@ def erfc(x: Any) -> Any:
 def exp2(x: Any) -> Any:
     """`2.0**x`."""
     return 2.0**x
+
+
+@lowers(aten.ldexp.Tensor)
+def ldexp(x: Any, other: Any) -> Any:
+    """`x * 2.0**other`."""
+    return x * 2.0**other
+
+
+@lowers(aten.frexp.Tensor)
+def frexp(x: Any) -> Any:
+    """Mantissa and exponent."""
+    return helpers.frexp(x.astype(mlx.core.float32))
 
 
 @lowers(aten.frac.default)
@@ -134,9 +148,18 @@ def imag(x: Any) -> Any:
     return mx.imag(x)
 
 
+@lowers(aten.isreal.default)
+def isreal(x: Any) -> Any:
+    """Whether the imaginary part is 0, as that of a real number is."""
+    if x.dtype == mlx.core.complex64:
+        return mx.imag(x) == 0
+    return mx.ones(x.shape, dtype=mlx.core.bool_)
+
+
 @lowers(
     aten.conj.default,
     aten._conj.default,
+    aten._conj_copy.default,
     aten._conj_physical.default,
     aten.conj_physical.default,
 )
@@ -151,13 +174,13 @@ def resolved(x: Any) -> Any:
     return x
 
 
-@lowers(aten.view_as_real.default)
+@lowers(aten.view_as_real.default, aten.view_as_real_copy.default)
 def view_as_real(x: Any) -> Any:
     """Real and imaginary part as a last axis of two."""
     return mx.stack([mx.real(x), mx.imag(x)], axis=-1)
 
 
-@lowers(aten.view_as_complex.default)
+@lowers(aten.view_as_complex.default, aten.view_as_complex_copy.default)
 def view_as_complex(x: Any) -> Any:
     """Complex numbers from a last axis of two."""
     return x[..., 0] + 1j * x[..., 1]
@@ -178,4 +201,6 @@ def float_power(x: Any, exponent: Any) -> Any:
     """`x**exponent`, computed in floating point."""
     if isinstance(x, int | float):
         return float(x) ** exponent
-    return (x if is_float(x) else x.astype(mlx.core.float32)) ** exponent
+    if x.dtype != mlx.core.complex64:
+        x = x.astype(mlx.core.float32)
+    return x**exponent

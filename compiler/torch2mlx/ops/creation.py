@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import mlx.core
@@ -39,6 +40,8 @@ def arange_step(start: Any, end: Any, step: Any = 1, dtype: Any = None) -> Any:
 def _arange(bounds: tuple[Any, ...], dtype: Any) -> Any:
     """Integers are int32 in MLX, which holds any position; PyTorch's default is int64."""
     exact = dtype is not None and mlx.core.issubdtype(dtype, mlx.core.integer)
+    if exact and dtype != mlx.core.int64:
+        bounds = _counted(bounds)
     bounds = tuple(
         int(b) if isinstance(b, bool) or (exact and isinstance(b, float)) else b
         for b in bounds
@@ -46,6 +49,15 @@ def _arange(bounds: tuple[Any, ...], dtype: Any) -> Any:
     if any(isinstance(b, float) for b in bounds):
         return mx.arange(*bounds, **_dtype(dtype, mlx.core.float32))
     return mx.arange(*bounds, **({} if dtype in NARROW else {"dtype": dtype}))
+
+
+def _counted(bounds: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Bounds of integers for those of floats, from which PyTorch takes how many there are."""
+    start, end, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+    if not any(isinstance(b, float) for b in bounds) or int(step) == 0:
+        return bounds
+    count = math.ceil((end - start) / step)
+    return int(start), int(start) + count * int(step), int(step)
 
 
 @lowers_any(aten.zeros.default, aten.empty.memory_format)
@@ -251,6 +263,7 @@ def view_dtype(x: Any, dtype: Any) -> Any:
     aten.clone.default,
     aten.contiguous.default,
     aten.alias.default,
+    aten.alias_copy.default,
     aten.lift_fresh_copy.default,
     aten.lift_fresh.default,
     aten.lift.default,

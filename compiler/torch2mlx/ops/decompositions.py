@@ -1,109 +1,99 @@
-"""Matrix decompositions, inverses and determinants; MLX computes them on the CPU."""
+"""Matrix factorisations; MLX computes them on the CPU."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import mlx.core
 import torch
 
 from torch2mlx.lower.facade import Refuse, helpers, mx
 from torch2mlx.lower.registry import lowers
 from torch2mlx.ops.axes import empty
-from torch2mlx.ops.linalg import product
 
 aten = torch.ops.aten
+
+# MLX ends the process where one of these gets a matrix without rows or columns.
+CRASHES = {"inv", "cholesky_inv", "lu", "lu_factor", "solve", "solve_triangular"}
 
 
 def on_cpu(name: str, *arguments: Any, **options: Any) -> Any:
     """`mx.linalg.<name>`, which has no GPU implementation."""
-    if any(empty(x.shape) for x in arguments):
+    if name in CRASHES and any(empty(x.shape[-2:]) for x in arguments):
         raise Refuse("an empty matrix is not mapped: MLX crashes")
     return getattr(mx.linalg, name)(*arguments, **options, stream=mx.cpu)
-
-
-@lowers(aten.linalg_det.default)
-def linalg_det(A: Any) -> Any:
-    """The determinant of [..., n, n]."""
-    return on_cpu("det", A)
-
-
-@lowers(aten.det.default)
-def det(x: Any) -> Any:
-    """The determinant of [..., n, n]."""
-    return on_cpu("det", x)
-
-
-@lowers(aten.linalg_slogdet.default)
-def linalg_slogdet(A: Any) -> Any:
-    """Sign and logarithm of the determinant's absolute value."""
-    return on_cpu("slogdet", A)
-
-
-@lowers(aten.logdet.default)
-def logdet(x: Any) -> Any:
-    """The logarithm of the determinant, nan where it is negative."""
-    sign, value = on_cpu("slogdet", x)
-    return mx.where(sign < 0, mx.nan, value)
-
-
-@lowers(aten.linalg_inv.default)
-def linalg_inv(A: Any) -> Any:
-    """The inverse of [..., n, n]."""
-    return on_cpu("inv", A)
-
-
-@lowers(aten.inverse.default)
-def inverse(x: Any) -> Any:
-    """The inverse of [..., n, n]."""
-    return on_cpu("inv", x)
-
-
-@lowers(aten.linalg_inv_ex.default)
-def linalg_inv_ex(A: Any, check_errors: bool = False) -> Any:
-    """The inverse, and 0 for success."""
-    return [on_cpu("inv", A), mx.zeros(A.shape[:-2], dtype=mx.int32)]
 
 
 @lowers(aten.linalg_cholesky.default)
 def linalg_cholesky(x: Any, upper: bool = False) -> Any:
     """The Cholesky factor of [..., n, n]."""
-    return on_cpu("cholesky", x, **_upper(upper))
+    return on_cpu("cholesky", x, **upper_of(upper))
 
 
 @lowers(aten.cholesky.default)
 def cholesky(x: Any, upper: bool = False) -> Any:
     """The Cholesky factor of [..., n, n]."""
-    return on_cpu("cholesky", x, **_upper(upper))
+    return on_cpu("cholesky", x, **upper_of(upper))
 
 
 @lowers(aten.linalg_cholesky_ex.default)
 def linalg_cholesky_ex(x: Any, upper: bool = False, check_errors: bool = False) -> Any:
-    """The Cholesky factor, and 0 for success."""
-    return [
-        on_cpu("cholesky", x, **_upper(upper)),
-        mx.zeros(x.shape[:-2], dtype=mx.int32),
-    ]
+    """The Cholesky factor, and where it stops to be one."""
+    factor = on_cpu("cholesky", x, **upper_of(upper))
+    return [factor, _info(x, mx.logical_not(_diagonal(factor) > 0))]
 
 
 @lowers(aten.cholesky_inverse.default)
 def cholesky_inverse(x: Any, upper: bool = False) -> Any:
     """The inverse of the matrix whose Cholesky factor is `x`."""
-    return on_cpu("cholesky_inv", x, **_upper(upper))
+    return x if empty(x.shape) else on_cpu("cholesky_inv", x, **upper_of(upper))
 
 
 @lowers(aten.cholesky_solve.default)
 def cholesky_solve(x: Any, input2: Any, upper: bool = False) -> Any:
     """Solves for the matrix whose Cholesky factor is `input2`."""
-    return on_cpu("cholesky_inv", input2, **_upper(upper)) @ x
+    return cholesky_inverse(input2, upper) @ x
 
 
 @lowers(aten.linalg_qr.default)
 def linalg_qr(A: Any, mode: str = "reduced") -> Any:
-    """The QR decomposition, with as many columns as `A` has or rows, whichever is less."""
-    rows, columns = A.shape[-2:]
-    if (mode == "complete" and rows > columns) or mode == "r":
-        raise Refuse(f"argument `mode`={mode!r} is not mapped: MLX has reduced QR only")
-    return on_cpu("qr", A)
+    """Q and R; Q is square if `mode` is "complete"."""
+    if mode == "complete":
+        return helpers.complete_qr(A)
+    q, r = on_cpu("qr", A)
+    return [mx.zeros((0,), dtype=q.dtype) if mode == "r" else q, r]
+
+
+@lowers(aten.qr.default)
+def qr(x: Any, some: bool = True) -> Any:
+    """Q and R, which are square unless `some`."""
+    return linalg_qr(x, "reduced" if some else "complete")
+
+
+@lowers(aten.linalg_householder_product.default)
+def linalg_householder_product(x: Any, tau: Any) -> Any:
+    """The first columns of the Q that a QR factorisation stores as reflections."""
+    _must_be_real(x)
+    return helpers.householder_product(x, tau)
+
+
+@lowers(aten.orgqr.default)
+def orgqr(x: Any, input2: Any) -> Any:
+    """`linalg_householder_product`."""
+    return linalg_householder_product(x, input2)
+
+
+@lowers(aten.ormqr.default)
+def ormqr(
+    x: Any, input2: Any, input3: Any, left: bool = True, transpose: bool = False
+) -> Any:
+    """`input3` times the Q that `x` and its factors `input2` store as reflections."""
+    _must_be_real(x)
+    options = {"transpose": True} if transpose == left else {}
+    if left:
+        return helpers.multiply_by_q(x, input2, input3, **options)
+    y = helpers.multiply_by_q(x, input2, input3.swapaxes(-1, -2), **options)
+    return y.swapaxes(-1, -2)
 
 
 @lowers(aten.linalg_svdvals.default)
@@ -118,8 +108,22 @@ def linalg_svd(A: Any, full_matrices: bool = True) -> Any:
     u, s, vt = on_cpu("svd", A)
     if full_matrices:
         return [u, s, vt]
-    rank = min(A.shape[-2:])
+    rank = s.shape[-1]
     return [u[..., :rank], s, vt[..., :rank, :]]
+
+
+@lowers(aten.svd.default)
+def svd(x: Any, some: bool = True, compute_uv: bool = True) -> Any:
+    """U, the singular values, and V; U and V are square unless `some`."""
+    if not compute_uv:
+        rows, columns = x.shape[-2:]
+        zeros = [
+            mx.zeros((*x.shape[:-2], n, n), dtype=x.dtype) for n in (rows, columns)
+        ]
+        return [zeros[0], linalg_svdvals(x), zeros[1]]
+    u, s, vt = linalg_svd(x, full_matrices=not some)
+    v = vt.swapaxes(-1, -2)
+    return [u, s, mx.conjugate(v) if x.dtype == mlx.core.complex64 else v]
 
 
 @lowers(aten.linalg_eigh.default)
@@ -146,130 +150,73 @@ def linalg_eigvals(x: Any) -> Any:
     return on_cpu("eigvals", x)
 
 
-@lowers(aten.linalg_solve.default)
-def linalg_solve(A: Any, B: Any, left: bool = True) -> Any:
-    """Solves A @ X = B, or X @ A = B."""
-    vectors = B.ndim == 1 or (
-        B.ndim == A.ndim - 1 and tuple(B.shape) == tuple(A.shape[:-1])
-    )
-    if vectors:
-        return on_cpu("solve", A, B[..., None])[..., 0]
-    if left:
-        return on_cpu("solve", A, B)
-    return on_cpu("solve", A.swapaxes(-1, -2), B.swapaxes(-1, -2)).swapaxes(-1, -2)
-
-
-@lowers(aten.linalg_solve_ex.default)
-def linalg_solve_ex(
-    A: Any, B: Any, left: bool = True, check_errors: bool = False
-) -> Any:
-    """`linalg_solve`, and 0 for success."""
-    return [linalg_solve(A, B, left), mx.zeros(A.shape[:-2], dtype=mx.int32)]
-
-
-@lowers(aten.linalg_solve_triangular.default)
-def linalg_solve_triangular(
-    x: Any, B: Any, upper: bool, left: bool = True, unitriangular: bool = False
-) -> Any:
-    """Solves x @ X = B, or X @ x = B, for triangular `x`."""
-    if unitriangular:
-        x = mx.where(mx.eye(x.shape[-1]) > 0, 1, x)
-    if left:
-        return on_cpu("solve_triangular", x, B, **_upper(upper))
-    y = on_cpu(
-        "solve_triangular", x.swapaxes(-1, -2), B.swapaxes(-1, -2), **_upper(not upper)
-    )
-    return y.swapaxes(-1, -2)
-
-
-@lowers(aten.triangular_solve.default)
-def triangular_solve(
-    x: Any,
-    A: Any,
-    upper: bool = True,
-    transpose: bool = False,
-    unitriangular: bool = False,
-) -> Any:
-    """Solves A @ X = x for triangular `A`; also gives `A`."""
-    matrix = A.swapaxes(-1, -2) if transpose else A
-    solved = linalg_solve_triangular(matrix, x, upper != transpose, True, unitriangular)
-    return [solved, A]
-
-
 @lowers(aten.linalg_lu.default)
 def linalg_lu(A: Any, pivot: bool = True) -> Any:
     """P, L and U with A = P @ L @ U."""
-    if not pivot:
-        raise Refuse("argument `pivot`=False is not mapped: MLX always pivots")
+    _must_pivot(pivot)
     rows, lower, upper = on_cpu("lu", A)
     return [mx.eye(A.shape[-2])[rows], lower, upper]
 
 
-@lowers(aten.pinverse.default)
-def pinverse(x: Any, rcond: float = 1e-15) -> Any:
-    """The pseudo-inverse of [..., m, n]."""
-    return helpers.pinv(x, 0.0, rcond)
+@lowers(aten.linalg_lu_factor.default)
+def linalg_lu_factor(A: Any, pivot: bool = True) -> Any:
+    """L and U in one matrix, and LAPACK's pivots, which count from 1."""
+    _must_pivot(pivot)
+    lu, pivots = on_cpu("lu_factor", A)
+    return [lu, pivots.astype(mlx.core.int32) + 1]
 
 
-@lowers(aten.linalg_pinv.default)
-def linalg_pinv(x: Any, rcond: float = 1e-15, hermitian: bool = False) -> Any:
-    """The pseudo-inverse of [..., m, n]."""
-    return helpers.pinv(x, 0.0, rcond)
+@lowers(aten.linalg_lu_factor_ex.default)
+def linalg_lu_factor_ex(A: Any, pivot: bool = True, check_errors: bool = False) -> Any:
+    """`linalg_lu_factor`, and where U has its first 0."""
+    lu, pivots = linalg_lu_factor(A, pivot)
+    return [lu, pivots, _info(A, _diagonal(lu) == 0)]
 
 
-@lowers(aten.linalg_pinv.atol_rtol_float)
-def linalg_pinv_tolerance(
-    x: Any,
-    atol: float | None = None,
-    rtol: float | None = None,
-    hermitian: bool = False,
+@lowers(aten._lu_with_info.default)
+def lu_with_info(x: Any, pivot: bool = True, check_errors: bool = True) -> Any:
+    """`torch.lu`."""
+    return linalg_lu_factor_ex(x, pivot)
+
+
+@lowers(aten.lu_unpack.default)
+def lu_unpack(
+    LU_data: Any, LU_pivots: Any, unpack_data: bool = True, unpack_pivots: bool = True
 ) -> Any:
-    """The pseudo-inverse; singular values below max(atol, rtol * largest) count as 0."""
-    if rtol is None:
-        rtol = 0.0 if atol else max(x.shape[-2:]) * 2.0**-23
-    return helpers.pinv(x, atol or 0.0, rtol)
+    """P, L and U of an LU factorisation; what is not asked for is empty."""
+    nothing = mx.zeros((0,), dtype=LU_data.dtype)
+    permutation, factors = nothing, [nothing, nothing]
+    if unpack_pivots:
+        rows = LU_data.shape[-2]
+        swaps = mx.eye(rows)[helpers.row_order(LU_pivots, rows)]
+        permutation = swaps.swapaxes(-1, -2)
+    if unpack_data:
+        factors = helpers.lu_factors(LU_data)
+    return [permutation, *factors]
 
 
-@lowers(aten.linalg_pinv.atol_rtol_tensor)
-def linalg_pinv_default(
-    x: Any, atol: Any = None, rtol: Any = None, hermitian: bool = False
-) -> Any:
-    """The pseudo-inverse with the tolerance that PyTorch chooses."""
-    if atol is not None or rtol is not None:
-        raise Refuse("an array as argument `atol` or `rtol` is not mapped")
-    return linalg_pinv_tolerance(x)
-
-
-@lowers(aten.linalg_matrix_power.default)
-def linalg_matrix_power(x: Any, n: int) -> Any:
-    """`x` [..., m, m] times itself."""
-    return _power(x, n)
-
-
-@lowers(aten.matrix_power.default)
-def matrix_power(x: Any, n: int) -> Any:
-    """`x` [..., m, m] times itself."""
-    return _power(x, n)
-
-
-@lowers(aten.linalg_multi_dot.default)
-def linalg_multi_dot(tensors: Any) -> Any:
-    """The product of a chain of matrices."""
-    result = tensors[0]
-    for tensor in tensors[1:]:
-        result = product(result, tensor)
-    return result
-
-
-def _power(x: Any, n: int) -> Any:
-    if n == 0:
-        return mx.broadcast_to(mx.eye(x.shape[-1], dtype=x.dtype), x.shape)
-    base = on_cpu("inv", x) if n < 0 else x
-    result = base
-    for _ in range(abs(n) - 1):
-        result = result @ base
-    return result
-
-
-def _upper(upper: bool) -> dict[str, bool]:
+def upper_of(upper: bool) -> dict[str, bool]:
+    """The argument that asks for an upper triangle."""
     return {"upper": True} if upper else {}
+
+
+def _must_pivot(pivot: bool) -> None:
+    if not pivot:
+        raise Refuse("argument `pivot`=False is not mapped: MLX always pivots")
+
+
+def _must_be_real(x: Any) -> None:
+    if x.dtype == mlx.core.complex64:
+        raise Refuse("reflections of complex matrices are not mapped")
+
+
+def _diagonal(x: Any) -> Any:
+    return mx.diagonal(x, axis1=-2, axis2=-1)
+
+
+def _info(x: Any, failed: Any) -> Any:
+    """LAPACK's `info`: the place of the first failure, counted from 1, or 0."""
+    if empty(x.shape):
+        return mx.zeros(x.shape[:-2], dtype=mlx.core.int32)
+    place = mx.argmax(failed, axis=-1) + 1
+    return mx.where(mx.any(failed, axis=-1), place, 0).astype(mlx.core.int32)

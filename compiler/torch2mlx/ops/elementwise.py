@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core
 import torch
 
-from torch2mlx.lower.facade import Refuse, helpers, mx
+from torch2mlx.lower.facade import helpers, mx
 from torch2mlx.lower.registry import lowers, rename
 from torch2mlx.ops.axes import is_float
 
@@ -45,8 +45,6 @@ rename(
         aten.erfinv.default: "mx.erfinv",
         aten.special_erfinv.default: "mx.erfinv",
         aten.exp.default: "mx.exp",
-        aten.expm1.default: "mx.expm1",
-        aten.special_expm1.default: "mx.expm1",
         aten.floor.default: "mx.floor",
         aten.isfinite.default: "mx.isfinite",
         aten.isinf.default: "mx.isinf",
@@ -70,8 +68,6 @@ rename(
         aten.reciprocal.default: "mx.reciprocal",
         aten.round.default: "mx.round",
         aten.rsqrt.default: "mx.rsqrt",
-        aten.sigmoid.default: "mx.sigmoid",
-        aten.special_expit.default: "mx.sigmoid",
         aten.sign.default: "mx.sign",
         aten.sin.default: "mx.sin",
         aten.sinh.default: "mx.sinh",
@@ -103,7 +99,6 @@ OPERATORS = {
         aten.true_divide.Tensor,
         aten.true_divide.Scalar,
     ),
-    operator.floordiv: (aten.floor_divide.default, aten.floor_divide.Scalar),
     operator.eq: (aten.eq.Tensor, aten.eq.Scalar),
     operator.ne: (
         aten.ne.Tensor,
@@ -176,6 +171,18 @@ for _operator, _overloads in OPERATORS.items():
     lowers(*_overloads)((_unary if _unary_one else _binary)(_operator))
 
 
+@lowers(aten.expm1.default, aten.special_expm1.default)
+def expm1(x: Any) -> Any:
+    """`mx.expm1`, which MLX has of real numbers only."""
+    return mx.exp(x) - 1 if x.dtype == mlx.core.complex64 else mx.expm1(x)
+
+
+@lowers(aten.sigmoid.default, aten.special_expit.default)
+def sigmoid(x: Any) -> Any:
+    """`mx.sigmoid`, which MLX has of real numbers only."""
+    return 1 / (1 + mx.exp(-x)) if x.dtype == mlx.core.complex64 else mx.sigmoid(x)
+
+
 @lowers(aten.add.Tensor, aten.add.Scalar)
 def add(x: Any, other: Any, alpha: Any = 1) -> Any:
     """`x + other`."""
@@ -210,9 +217,16 @@ def power(x: Any, exponent: Any) -> Any:
             return mx.reciprocal(x)
         if is_float(x) and isinstance(exponent, float) and exponent.is_integer():
             exponent = int(exponent)
-    elif not (is_float(x) or is_float(exponent)):
+    elif _is_whole(x) and _is_whole(exponent):
         return helpers.integer_power(x, exponent)
     return x**exponent
+
+
+@lowers(aten.floor_divide.default, aten.floor_divide.Scalar)
+def floor_divide(x: Any, other: Any) -> Any:
+    """`x // other`, which MLX rounds correctly where the divisor is a whole number."""
+    whole = _is_whole(other) or (isinstance(other, float) and other.is_integer())
+    return x // other if whole else helpers.floor_divide(x, other)
 
 
 @lowers(
@@ -224,7 +238,7 @@ def power(x: Any, exponent: Any) -> Any:
 def div_mode(x: Any, other: Any, rounding_mode: str | None) -> Any:
     """Division rounded to zero ("trunc"), down ("floor"), or not at all."""
     if rounding_mode == "floor":
-        return x // other
+        return floor_divide(x, other)
     if rounding_mode is None:
         return x / other
     if is_float(x) or is_float(other):
@@ -296,12 +310,6 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Any:
     return mx.where(mask, value, x)
 
 
-@lowers(aten.where.default)
-def where_indices(condition: Any) -> Any:
-    """Refused: how many elements there are depends on the data."""
-    raise Refuse("the size of its result depends on the values of its input")
-
-
 @lowers(aten.nan_to_num.default)
 def nan_to_num(x: Any, nan: Any = None, posinf: Any = None, neginf: Any = None) -> Any:
     """`mx.nan_to_num`; integers have neither nan nor infinities."""
@@ -328,3 +336,10 @@ def isclose(
 def positive(x: Any) -> Any:
     """`x`."""
     return x
+
+
+def _is_whole(x: Any) -> bool:
+    """Whether a number or an array is of integers or booleans."""
+    if isinstance(x, int | float | complex):
+        return isinstance(x, int)
+    return not mlx.core.issubdtype(x.dtype, mlx.core.inexact)

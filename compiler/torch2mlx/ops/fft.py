@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import mlx.core
 import torch
 
-from torch2mlx.lower.facade import Refuse, helpers, mx
+from torch2mlx.lower.facade import helpers, mx
 from torch2mlx.lower.registry import lowers
 
 aten = torch.ops.aten
@@ -135,11 +136,62 @@ def stft(
     return_complex: bool | None = None,
 ) -> Any:
     """Fourier transforms of overlapping frames of [..., T]: [..., frequencies, frames]."""
-    if onesided is False or not return_complex:
-        raise Refuse("only a one-sided complex stft of real input is mapped")
-    return helpers.stft(
-        x, n_fft, hop_length or n_fft // 4, win_length or n_fft, window, normalized
+    if onesided is None:
+        onesided = not (_is_complex(x) or _is_complex(window))
+    window = _window(window, win_length, n_fft)
+    options = _options(normalized=(normalized, False), onesided=(onesided, True))
+    y = helpers.stft(x, n_fft, hop_length or n_fft // 4, window, **options)
+    return y if return_complex else mx.stack([mx.real(y), mx.imag(y)], axis=-1)
+
+
+@lowers(aten.istft.default)
+def istft(
+    x: Any,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Any = None,
+    center: bool = True,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    length: int | None = None,
+    return_complex: bool = False,
+) -> Any:
+    """The inverse of `stft`: [..., frequencies, frames] -> [..., T]."""
+    if onesided is None:
+        onesided = x.shape[-2] != n_fft
+    if not (onesided or return_complex):  # PyTorch reads only what a real signal needs
+        x, onesided = x[..., : n_fft // 2 + 1, :], True
+    return helpers.istft(
+        x,
+        n_fft,
+        hop_length or n_fft // 4,
+        _window(window, win_length, n_fft),
+        **_options(
+            centred=(center, True),
+            normalized=(normalized, False),
+            onesided=(onesided, True),
+            length=(length, None),
+        ),
     )
+
+
+def _window(window: Any, length: int | None, n_fft: int) -> Any:
+    """The window; without one it is ones, and may be shorter than a frame."""
+    if window is None and length not in (None, n_fft):
+        return mx.ones((length,))
+    return window
+
+
+def _is_complex(x: Any) -> bool:
+    return x is not None and x.dtype == mlx.core.complex64
+
+
+def _options(**options: tuple[Any, Any]) -> dict[str, Any]:
+    """Those keyword arguments whose value is not the default, from pairs of the two."""
+    return {
+        name: value for name, (value, default) in options.items() if value != default
+    }
 
 
 def _axes(x: Any, s: Any, dim: Any) -> tuple[int, ...]:

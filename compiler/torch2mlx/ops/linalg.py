@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 import mlx.core
@@ -9,9 +10,11 @@ import torch
 
 from torch2mlx.lower.facade import Refuse, helpers, mx
 from torch2mlx.lower.registry import lowers
-from torch2mlx.ops.axes import widened
+from torch2mlx.ops.axes import same, widened
 
 aten = torch.ops.aten
+
+LETTERS = string.ascii_letters
 
 
 @lowers(aten.linear.default)
@@ -78,7 +81,8 @@ def baddbmm(x: Any, batch1: Any, batch2: Any, beta: Any = 1, alpha: Any = 1) -> 
 @lowers(aten.addbmm.default)
 def addbmm(x: Any, batch1: Any, batch2: Any, beta: Any = 1, alpha: Any = 1) -> Any:
     """`beta * x + alpha * (batch1 @ batch2).sum(0)`."""
-    return _added(x, mx.sum(product(batch1, batch2), axis=0), beta, alpha)
+    y = tensordot(batch1, batch2, [0, 2], [0, 1])
+    return _added(x, y, beta, alpha)
 
 
 @lowers(aten.addr.default)
@@ -106,10 +110,34 @@ def inner(x: Any, other: Any) -> Any:
 
 @lowers(aten.tensordot.default)
 def tensordot(x: Any, other: Any, dims_self: Any, dims_other: Any) -> Any:
-    """`mx.tensordot`."""
-    if not mlx.core.issubdtype(x.dtype, mlx.core.inexact):
-        raise Refuse("tensordot of integers is not mapped: MLX has no integer products")
-    return mx.tensordot(x, other, [list(dims_self), list(dims_other)])
+    """`mx.tensordot`; a contracted axis of one element broadcasts."""
+    ours = [axis % x.ndim for axis in dims_self]
+    theirs = [axis % other.ndim for axis in dims_other]
+    pairs = list(zip(ours, theirs, strict=True))
+    for i, j in pairs:
+        if same(x.shape[i], 1) and not same(other.shape[j], 1):
+            other = mx.sum(other, axis=j, keepdims=True)
+        elif same(other.shape[j], 1) and not same(x.shape[i], 1):
+            x = mx.sum(x, axis=i, keepdims=True)
+    if mlx.core.issubdtype(x.dtype, mlx.core.inexact):
+        return mx.tensordot(x, other, [ours, theirs])
+    rows = LETTERS[: x.ndim]
+    columns = list(LETTERS[x.ndim : x.ndim + other.ndim])
+    for i, j in pairs:
+        columns[j] = rows[i]
+    kept = [i for i in (*rows, *columns) if (i in rows) != (i in columns)]
+    equation = f"{rows},{''.join(columns)}->{''.join(kept)}"
+    return helpers.integer_einsum(equation, x, other)
+
+
+@lowers(aten.einsum.default)
+def einsum(equation: str, tensors: Any, path: Any = None) -> Any:
+    """`mx.einsum`."""
+    equation = equation.replace(" ", "")
+    if mlx.core.issubdtype(tensors[0].dtype, mlx.core.inexact):
+        return mx.einsum(equation, *tensors)
+    equation = _spelled_out(equation, [x.ndim for x in tensors])
+    return helpers.integer_einsum(equation, *tensors)
 
 
 @lowers(aten.kron.default)
@@ -150,6 +178,27 @@ def product(x: Any, other: Any) -> Any:
     if mlx.core.issubdtype(x.dtype, mlx.core.inexact):
         return x @ other
     return helpers.integer_matmul(x, other)
+
+
+def _spelled_out(equation: str, ndims: list[int]) -> str:
+    """An equation of einsum with letters for its ellipses, and with its result."""
+    inputs, arrow, output = equation.partition("->")
+    operands = inputs.split(",")
+    if any(names.count(i) > 1 for names in operands for i in names if i != "."):
+        raise Refuse(
+            "einsum of integers with an axis twice in one operand is not mapped"
+        )
+    if not arrow:
+        letters = sorted(i for i in set(inputs) - {",", "."} if inputs.count(i) == 1)
+        output = ("..." if "..." in inputs else "") + "".join(letters)
+    free = "".join(i for i in LETTERS if i not in inputs)
+    rest = [n - len(i.replace("...", "")) for i, n in zip(operands, ndims, strict=True)]
+    batch = free[: max(rest)]
+    spelled = [
+        names.replace("...", batch[len(batch) - n :])
+        for names, n in zip(operands, rest, strict=True)
+    ]
+    return f"{','.join(spelled)}->{output.replace('...', batch)}"
 
 
 def _added(x: Any, y: Any, beta: Any, alpha: Any) -> Any:

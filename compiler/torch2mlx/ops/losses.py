@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.modules.linear_cross_entropy  # declares torch.ops.torch_nn
 
-from torch2mlx.lower.facade import helpers, mx, nn
+from torch2mlx.lower.facade import Refuse, helpers, mx, nn
 from torch2mlx.lower.registry import lowers
+from torch2mlx.ops.axes import only_first
+from torch2mlx.ops.linalg import linear
 
 aten = torch.ops.aten
+
+# PyTorch computes these in chunks of the batch, which `F.linear_cross_entropy` asks for.
+LINEAR_CROSS_ENTROPY = torch.ops.torch_nn
 
 
 def reduced(loss: Any, reduction: int) -> Any:
@@ -118,6 +124,8 @@ def poisson_nll_loss(
 @lowers(aten.cosine_similarity.default)
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """The product of the normalised vectors along `dim`."""
+    if max(x1.ndim, x2.ndim) == 0:
+        return cosine_similarity(x1[None], x2[None], 0, eps)
     if _may_broadcast(x1.shape, x2.shape):
         x1, x2 = mx.broadcast_arrays(x1, x2)
     norms = [mx.sqrt(mx.sum(x * x, axis=dim, keepdims=True)) for x in (x1, x2)]
@@ -226,6 +234,55 @@ def _soft_cross_entropy(
     return reduced(loss, reduction)
 
 
+@lowers(LINEAR_CROSS_ENTROPY._linear_cross_entropy_batch_chunked.default)
+def linear_cross_entropy(
+    x: Any,
+    linear_weight: Any,
+    target: Any,
+    linear_bias: Any,
+    weight: Any,
+    reduction: str,
+    ignore_index: int,
+    label_smoothing: float,
+    batch_chunk_size: int,
+    acc_policy: str,
+    acc_dtype: Any,
+    allow_retain_graph: bool,
+    compute_input_grad: bool,
+    compute_linear_weight_grad: bool,
+    compute_linear_bias_grad: bool,
+) -> Any:
+    """`cross_entropy_loss` of a linear layer's output."""
+    only_first(x)
+    logits = linear(x, linear_weight, linear_bias)
+    loss = cross_entropy_loss(
+        logits,
+        target,
+        weight,
+        ("none", "mean", "sum").index(reduction),
+        ignore_index,
+        label_smoothing,
+    )
+    return [loss, None, None, None]
+
+
+@lowers(LINEAR_CROSS_ENTROPY._linear_cross_entropy_batch_chunked_no_reduction.default)
+def linear_cross_entropies(
+    x: Any,
+    linear_weight: Any,
+    target: Any,
+    linear_bias: Any,
+    weight: Any,
+    ignore_index: int,
+    batch_chunk_size: int,
+    acc_policy: str,
+    acc_dtype: Any,
+) -> Any:
+    """`cross_entropy_loss` of each row of a linear layer's output."""
+    logits = linear(x, linear_weight, linear_bias)
+    return cross_entropy_loss(logits, target, weight, 0, ignore_index)
+
+
 @lowers(aten.multi_margin_loss.default)
 def multi_margin_loss(
     x: Any,
@@ -236,10 +293,21 @@ def multi_margin_loss(
     reduction: int = 1,
 ) -> Any:
     """What each wrong class of [N, C] comes too close to the target class."""
+    _no_single_loss(target.ndim == 0, reduction)
+    x = x if x.ndim else x[None]
+    x = x if target.ndim < x.ndim else x[None]
     return helpers.multi_margin_loss(x, target, p, margin, weight, reduction)
 
 
 @lowers(aten.multilabel_margin_loss.default)
 def multilabel_margin_loss(x: Any, target: Any, reduction: int = 1) -> Any:
     """What each other class of [N, C] comes too close to each target class."""
+    _no_single_loss(x.ndim < 2, reduction)
+    x, target = (part if part.ndim else part[None] for part in (x, target))
     return helpers.multilabel_margin_loss(x, target, reduction)
+
+
+def _no_single_loss(single: bool, reduction: int) -> None:
+    """PyTorch computes one loss as a number, but exports it as a vector."""
+    if single and reduction == 0:
+        raise Refuse("argument `reduction`='none' is not mapped for one row")

@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core
 import torch
 
+from torch2mlx.lower.channels import channels_first, channels_last
 from torch2mlx.lower.facade import Refuse, mx
 from torch2mlx.lower.registry import lowers
 from torch2mlx.ops.axes import empty
@@ -30,10 +31,12 @@ def batch_norm(
 ) -> Any:
     """Each channel of [N, C, *S] by its running statistics, or the batch's."""
     if not training and running_mean is not None:
-        mean, var = (_channels(s, x.ndim) for s in (running_mean, running_var))
-    else:
-        axes = (0, *range(2, x.ndim))
-        mean, var = _statistics(x, axes)
+        y = x if x.ndim == 2 else channels_last(x)
+        y = (y - running_mean) * mx.rsqrt(running_var + eps)
+        y = y if weight is None else y * weight
+        y = y if bias is None else y + bias
+        return y if x.ndim == 2 else channels_first(y)
+    mean, var = _statistics(x, (0, *range(2, x.ndim)))
     return _affine((x - mean) * mx.rsqrt(var + eps), weight, bias)
 
 
@@ -107,6 +110,21 @@ def native_batch_norm(
     )
 
 
+@lowers(aten._batch_norm_with_update.default)
+def batch_norm_with_update(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    momentum: float,
+    eps: float,
+) -> Any:
+    """`batch_norm_no_stats`, with an empty array for what a GPU would reserve."""
+    results = batch_norm_no_stats(x, weight, bias, True, momentum, eps)
+    return [*results, mx.zeros((0,), dtype=mx.uint8)]
+
+
 @lowers(aten.layer_norm.default)
 def layer_norm(
     x: Any,
@@ -169,6 +187,8 @@ def native_group_norm(
     x: Any, weight: Any, bias: Any, N: int, C: int, HxW: int, group: int, eps: float
 ) -> Any:
     """`group_norm` with the mean and 1 / standard deviation of each group."""
+    if empty(x.shape):
+        return [x, mx.zeros((N, group)), mx.full((N, group), mx.nan)]
     grouped = x.reshape(x.shape[0], group, -1)
     mean, var = _statistics(grouped, (2,))
     y = group_norm(x, group, weight, bias, eps)

@@ -10,6 +10,9 @@ import torch
 
 from torch2mlx.lower.facade import Refuse, helpers, mx
 from torch2mlx.lower.registry import lowers
+from torch2mlx.ops.axes import empty
+from torch2mlx.ops.decompositions import linalg_svdvals
+from torch2mlx.ops.inverses import linalg_inv
 
 aten = torch.ops.aten
 
@@ -85,13 +88,47 @@ def dist(x: Any, other: Any, p: Any = 2) -> Any:
 @lowers(aten.cdist.default)
 def cdist(x1: Any, x2: Any, p: float = 2, compute_mode: int | None = None) -> Any:
     """The distances of all pairs: [..., n, d] and [..., m, d] to [..., n, m]."""
-    return vector_norm(x1[..., :, None, :] - x2[..., None, :, :], p, -1, False)
+    return helpers.cdist(x1, x2) if p == 2 else helpers.cdist(x1, x2, p)
 
 
 @lowers(aten._cdist_forward.default)
 def cdist_forward(x1: Any, x2: Any, p: float, compute_mode: int | None = None) -> Any:
     """`cdist` after decomposition."""
     return cdist(x1, x2, p)
+
+
+@lowers(aten.pdist.default, aten._pdist_forward.default)
+def pdist(x: Any, p: float = 2) -> Any:
+    """The distances of all pairs of rows."""
+    return helpers.pdist(x, p)
+
+
+@lowers(aten.renorm.default)
+def renorm(x: Any, p: Any, dim: int, maxnorm: Any) -> Any:
+    """`x`, its slices along `dim` scaled down to a norm of `maxnorm`."""
+    others = [axis for axis in range(x.ndim) if axis != dim % x.ndim]
+    norms = vector_norm(x, p, others, True)
+    return x * mx.where(norms > maxnorm, maxnorm / (norms + 1e-7), 1)
+
+
+@lowers(aten.linalg_cond.default)
+def linalg_cond(x: Any, p: Any = None) -> Any:
+    """The condition number of matrices."""
+    if empty(x.shape):
+        return mx.zeros(x.shape[:-2])
+    if p in (None, 2, -2):
+        s = linalg_svdvals(x)
+        largest, smallest = s[..., 0], s[..., -1]
+        return smallest / largest if p == -2 else largest / smallest
+    return matrix_norm(x, p, (-2, -1), False) * matrix_norm(
+        linalg_inv(x), p, (-2, -1), False
+    )
+
+
+@lowers(aten.linalg_cond.p_str)
+def linalg_cond_by_name(x: Any, p: str) -> Any:
+    """The condition number of matrices for the norm "fro" or "nuc"."""
+    return linalg_cond(x, p)
 
 
 def vector_norm(x: Any, ord: Any, dim: Any, keepdim: bool) -> Any:

@@ -82,12 +82,12 @@ def bernoulli_p(x: Any, p: float) -> Any:
 
 @lowers(aten.multinomial.default)
 def multinomial(x: Any, num_samples: int, replacement: bool = False) -> Any:
-    """`mx.random.categorical` over the last axis."""
-    if not replacement and num_samples != 1:
-        raise Refuse(
-            "argument `replacement`=False is not mapped for more than one sample"
-        )
-    y = mx.random.categorical(mx.log(x), num_samples=num_samples)
+    """`mx.random.categorical` over the last axis; without replacement, the best after Gumbel noise."""
+    if replacement or num_samples == 1:
+        y = mx.random.categorical(mx.log(x), num_samples=num_samples)
+    else:
+        noisy = mx.log(x) + mx.random.gumbel(x.shape)
+        y = mx.argsort(-noisy, axis=-1)[..., :num_samples]
     return y.astype(mlx.core.int32)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -163,13 +164,18 @@ def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
     """`mx.logsumexp`."""
     if not mlx.core.issubdtype(x.dtype, mlx.core.inexact):
         x = x.astype(mlx.core.float32)
+    if x.dtype == mlx.core.complex64 and x.ndim:
+        # MLX's own gives other angles than those in (-pi, pi]
+        peak = mx.max(mx.real(x), **axis_of(dim, True))
+        total = mx.log(mx.sum(mx.exp(x - peak), **axis_of(dim, True))) + peak
+        return total if keepdim else mx.squeeze(total, **axis_of(dim, False))
     return _reduce(mx.logsumexp, x, dim, keepdim)
 
 
 @lowers_any(aten.var.default, aten.var.dim)
 def var(x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False) -> Any:
     """`mx.var`."""
-    return _spread(mx.var, x, dim, int(unbiased), keepdim)
+    return _spread("var", x, dim, int(unbiased), keepdim)
 
 
 @lowers(aten.var.correction)
@@ -177,13 +183,13 @@ def var_correction(
     x: Any, dim: Any = None, correction: Any = None, keepdim: bool = False
 ) -> Any:
     """`mx.var`."""
-    return _spread(mx.var, x, dim, correction, keepdim)
+    return _spread("var", x, dim, correction, keepdim)
 
 
 @lowers_any(aten.std.default, aten.std.dim)
 def std(x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False) -> Any:
     """`mx.std`."""
-    return _spread(mx.std, x, dim, int(unbiased), keepdim)
+    return _spread("std", x, dim, int(unbiased), keepdim)
 
 
 @lowers(aten.std.correction)
@@ -191,7 +197,7 @@ def std_correction(
     x: Any, dim: Any = None, correction: Any = None, keepdim: bool = False
 ) -> Any:
     """`mx.std`."""
-    return _spread(mx.std, x, dim, correction, keepdim)
+    return _spread("std", x, dim, correction, keepdim)
 
 
 @lowers_any(aten.var_mean.default, aten.var_mean.dim)
@@ -262,53 +268,6 @@ def cummin(x: Any, dim: int) -> Any:
     return [mx.cummin(x, axis=dim), helpers.cummin_indices(x, dim)]
 
 
-@lowers(aten.median.default)
-def median(x: Any) -> Any:
-    """The lower median of all elements."""
-    return helpers.lower_median(x.reshape(-1), -1)[0][0]
-
-
-@lowers(aten.median.dim)
-def median_dim(x: Any, dim: int, keepdim: bool = False) -> Any:
-    """The lower median along an axis, and its index."""
-    if x.ndim == 0:
-        return [x, mx.zeros((), mlx.core.int32)]
-    values, indices = helpers.lower_median(x, dim)
-    if keepdim:
-        return [values, indices]
-    return [mx.squeeze(values, dim), mx.squeeze(indices, dim)]
-
-
-@lowers(aten.kthvalue.default)
-def kthvalue(x: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
-    """The k-th smallest element along an axis, and its index."""
-    if x.ndim == 0:
-        return [x, mx.zeros((), mlx.core.int32)]
-    values, indices = helpers.kth_smallest(x, k - 1, dim)
-    if keepdim:
-        return [values, indices]
-    return [mx.squeeze(values, dim), mx.squeeze(indices, dim)]
-
-
-@lowers(aten.quantile.scalar, aten.quantile.default)
-def quantile(
-    x: Any,
-    q: Any,
-    dim: Any = None,
-    keepdim: bool = False,
-    interpolation: str = "linear",
-) -> Any:
-    """Quantiles along an axis, or of all elements."""
-    options = {} if interpolation == "linear" else {"interpolation": interpolation}
-    lead = 0 if isinstance(q, float) else q.ndim
-    reduced = list(range(x.ndim)) if dim is None else [dim % x.ndim] if x.ndim else []
-    flat = x.reshape(-1) if dim is None or x.ndim == 0 else x
-    y = helpers.quantile(flat, q, dim if flat is x else 0, **options)
-    if keepdim and reduced:
-        return mx.expand_dims(y, tuple(lead + axis for axis in reduced))
-    return y
-
-
 @lowers(aten.histc.default)
 def histc(x: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
     """How many elements fall into each of `bins` equal parts of [min, max]."""
@@ -329,20 +288,26 @@ def diff(
     return helpers.diff(x, n, dim)
 
 
-def _spread(
-    function: Callable[..., Any], x: Any, dim: Any, correction: Any, keepdim: bool
-) -> Any:
-    if empty(x.shape):
-        raise Refuse("an empty array has no variance")
+def _spread(name: str, x: Any, dim: Any, correction: Any, keepdim: bool) -> Any:
+    """`mx.var` or `mx.std`, which take an integral correction only."""
+    function = getattr(mx, name)
+    x = _single(x)
     ddof = 1 if correction is None else correction
-    if ddof != int(ddof):
-        raise Refuse(
-            f"argument `correction`={correction} is not mapped: MLX wants an int"
-        )
     arguments = axis_of(dim, keepdim) if x.ndim else {}
-    if ddof:
-        arguments["ddof"] = int(ddof)
-    return function(_single(x), **arguments)
+    if ddof == int(ddof):
+        return function(x, **arguments, **({"ddof": int(ddof)} if ddof else {}))
+    sizes = _reduced_sizes(x, arguments.get("axis"))
+    least = math.prod(n if isinstance(n, int) else 2 for n in sizes)
+    if least <= ddof:
+        raise Refuse(f"argument `correction`={ddof} is not mapped for so few elements")
+    count = math.prod(sizes)
+    factor = count / (count - ddof)
+    return function(x, **arguments) * (factor if name == "var" else factor**0.5)
+
+
+def _reduced_sizes(x: Any, axis: Any) -> list[Any]:
+    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    return [x.shape[i] for i in axes]
 
 
 def _single(x: Any) -> Any:

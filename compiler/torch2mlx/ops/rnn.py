@@ -9,7 +9,7 @@ import mlx.core
 import mlx.nn
 import torch
 
-from torch2mlx.lower.facade import Refuse, helpers, mx, nn
+from torch2mlx.lower.facade import Refuse, Traced, helpers, mx, nn
 from torch2mlx.lower.registry import lowers
 
 aten = torch.ops.aten
@@ -30,8 +30,8 @@ def stacked(
     """All layers and directions of a recurrent module.
 
     Args:
-        run: One layer in one direction: (x [B, L, D], its state arrays, its weights) to all outputs
-            and the last state arrays.
+        run: One layer in one direction: (x [B, L, D], its state arrays, its weights, what its
+            variables' names end in) to all outputs and the last state arrays.
         x: [B, L, D], or [L, B, D] unless `batch_first`.
         states: Arrays [layers * directions, B, H]: the state that each layer begins with.
         params: The weights of each layer and direction, in order.
@@ -44,17 +44,19 @@ def stacked(
         The output, then the last states, stacked like `states`.
     """
     directions = 2 if bidirectional else 1
-    each = len(params) // (num_layers * directions)
+    runs = num_layers * directions
+    each = len(params) // runs
     x = x if batch_first else mx.swapaxes(x, 0, 1)
     last: list[tuple[Any, ...]] = []
     for index in range(num_layers):
         outputs = []
         for direction in range(directions):
             place = index * directions + direction
-            begin = [None if state is None else state[place] for state in states]
+            begin = [_at(state, place, x) for state in states]
             weights = params[place * each : (place + 1) * each]
             turned = x[:, ::-1] if direction else x
-            y, *end = run(turned, begin, weights)
+            suffix = f"{index + 1}{'b' if direction else ''}" if runs > 1 else ""
+            y, *end = run(turned, begin, weights, suffix)
             outputs.append(y[:, ::-1] if direction else y)
             last.append(tuple(end))
         x = mx.concatenate(outputs, axis=-1) if bidirectional else outputs[0]
@@ -63,8 +65,36 @@ def stacked(
     return [x, *(_stack(end) for end in ends)]
 
 
+def is_zeros(state: Any) -> bool:
+    """Whether a traced state is made of zeros."""
+    return isinstance(state, Traced) and state.node.target is mlx.core.zeros
+
+
+def named(value: Any, name: str) -> Any:
+    """`value`, which is called `name` where it becomes a variable."""
+    if isinstance(value, Traced):
+        value.node.meta["role"] = name
+    return value
+
+
+def _at(state: Any, place: int, x: Any) -> Any:
+    """What one layer begins with, of the states [layers * directions, B, H]."""
+    if not is_zeros(state):
+        return None if state is None else state[place]
+    size, dtype = state.hint.shape[-1], state.dtype
+    options = () if dtype == mlx.core.float32 else (dtype,)
+    return mx.zeros((x.shape[0], size), *options)
+
+
 def _stack(states: tuple[Any, ...]) -> Any:
     return states[0][None] if len(states) == 1 else mx.stack(list(states))
+
+
+def _named_all(results: Any, names: tuple[str, ...], suffix: str) -> tuple[Any, ...]:
+    return tuple(
+        named(result, f"{name}{suffix}")
+        for result, name in zip(results, names, strict=True)
+    )
 
 
 def summed_bias(weights: Any) -> Any:
@@ -87,13 +117,14 @@ def lstm(
     """LSTM layers, with a projection of the hidden state where there is a weight for it."""
     _no_dropout(dropout, train)
 
-    def run(y: Any, states: list[Any], weights: Any) -> tuple[Any, ...]:
+    def run(y: Any, states: list[Any], weights: Any, suffix: str) -> tuple[Any, ...]:
         optional = {}
         if has_biases:
             optional["bias"] = summed_bias(weights)
         if len(weights) % 2:
             optional["projection"] = weights[-1]
-        return tuple(helpers.lstm_layer(y, *states, weights[0], weights[1], **optional))
+        results = helpers.lstm_layer(y, *states, *weights[:2], **optional)
+        return _named_all(results, ("hidden", "h", "c"), suffix)
 
     return stacked(
         run, x, list(hx), params, has_biases, num_layers, bidirectional, batch_first
@@ -115,8 +146,10 @@ def gru(
     """GRU layers."""
     _no_dropout(dropout, train)
 
-    def run(y: Any, states: list[Any], weights: Any) -> tuple[Any, ...]:
-        return tuple(helpers.gru_layer(y, *states, *weights))
+    def run(y: Any, states: list[Any], weights: Any, suffix: str) -> tuple[Any, ...]:
+        return _named_all(
+            helpers.gru_layer(y, *states, *weights), ("hidden", "h"), suffix
+        )
 
     return stacked(
         run, x, [hx], params, has_biases, num_layers, bidirectional, batch_first
@@ -140,9 +173,12 @@ def rnn(activation: str) -> Any:
         _no_dropout(dropout, train)
         function = mlx.core.tanh if activation == "tanh" else mlx.nn.relu
 
-        def run(y: Any, states: list[Any], weights: Any) -> tuple[Any, ...]:
+        def run(
+            y: Any, states: list[Any], weights: Any, suffix: str
+        ) -> tuple[Any, ...]:
             bias = [summed_bias(weights)] if has_biases else []
-            return tuple(helpers.rnn_layer(y, *states, function, *weights[:2], *bias))
+            results = helpers.rnn_layer(y, *states, function, *weights[:2], *bias)
+            return _named_all(results, ("hidden", "h"), suffix)
 
         return stacked(
             run, x, [hx], params, has_biases, num_layers, bidirectional, batch_first

@@ -7,14 +7,19 @@ from typing import Any
 import mlx.core
 import torch
 
-from torch2mlx.lower.facade import Refuse, helpers, mx
+from torch2mlx.lower.facade import mx
 from torch2mlx.lower.registry import lowers
 from torch2mlx.ops.axes import at, lowers_any, same, same_shape
 
 aten = torch.ops.aten
 
 
-@lowers(aten.view.default, aten._unsafe_view.default, aten.view_copy.default)
+@lowers(
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.view_copy.default,
+    aten._reshape_copy.default,
+)
 def view(x: Any, size: Any) -> Any:
     """`x.reshape(...)`."""
     return reshape(x, size)
@@ -110,7 +115,7 @@ def swapaxes(x: Any, axis0: int, axis1: int) -> Any:
     return transpose(x, axis0, axis1)
 
 
-@lowers(aten.t.default, aten.numpy_T.default)
+@lowers(aten.t.default, aten.t_copy.default, aten.numpy_T.default)
 def matrix_transpose(x: Any) -> Any:
     """`x.T`."""
     return x.T if x.ndim > 1 else x
@@ -157,7 +162,9 @@ def unsqueeze(x: Any, dim: int) -> Any:
     return x[None] if axis == 0 else x[at(x.ndim + 1, axis, None)]
 
 
-@lowers(aten.squeeze.dim, aten.squeeze.dims, aten.squeeze_copy.dim)
+@lowers(
+    aten.squeeze.dim, aten.squeeze.dims, aten.squeeze_copy.dim, aten.squeeze_copy.dims
+)
 def squeeze(x: Any, dim: Any) -> Any:
     """`x.squeeze(axis)`, of axes that have size 1."""
     shape = x.shape
@@ -168,7 +175,7 @@ def squeeze(x: Any, dim: Any) -> Any:
     return mx.squeeze(x, found[0] if len(found) == 1 else tuple(found))
 
 
-@lowers(aten.squeeze.default)
+@lowers(aten.squeeze.default, aten.squeeze_copy.default)
 def squeeze_all(x: Any) -> Any:
     """`x.squeeze(axes)`, of every axis that has size 1."""
     return squeeze(x, list(range(x.ndim)))
@@ -325,32 +332,6 @@ def repeat_interleave(
     return mx.repeat(x, repeats, **({} if dim is None else {"axis": dim}))
 
 
-@lowers(aten.repeat_interleave.self_Tensor)
-def repeat_interleave_each(
-    x: Any, repeats: Any, dim: Any = None, output_size: Any = None
-) -> Any:
-    """Each part of an axis as often as an array says, where the result's size is given."""
-    if output_size is None:
-        raise Refuse(
-            "argument `repeats` is an array: the result's size depends on its values"
-        )
-    x, axis = (x.reshape(-1), 0) if dim is None else (x, dim)
-    places = helpers.searchsorted(
-        mx.cumsum(repeats), mx.arange(output_size), right=True
-    )
-    return mx.take(x, places, axis=axis)
-
-
-@lowers(aten.repeat_interleave.Tensor)
-def repeated_indices(repeats: Any, output_size: Any = None) -> Any:
-    """Each index as often as an array says, where the result's size is given."""
-    if output_size is None:
-        raise Refuse(
-            "argument `repeats` is an array: the result's size depends on its values"
-        )
-    return helpers.searchsorted(mx.cumsum(repeats), mx.arange(output_size), right=True)
-
-
 @lowers(aten.roll.default)
 def roll(x: Any, shifts: Any, dims: Any = ()) -> Any:
     """`mx.roll`."""
@@ -394,7 +375,7 @@ def meshgrid(tensors: Any, indexing: str = "ij") -> Any:
     return list(mx.meshgrid(*parts, **arguments))
 
 
-@lowers(aten.unfold.default)
+@lowers(aten.unfold.default, aten.unfold_copy.default)
 def unfold(x: Any, dimension: int, size: int, step: int) -> Any:
     """Windows of one axis, as a new last axis."""
     if not x.ndim:
@@ -436,9 +417,3 @@ def channel_shuffle(x: Any, groups: int) -> Any:
     y = mx.unflatten(x, 1, (groups, channels // groups))
     y = y.transpose(0, 2, 1, *range(3, y.ndim))
     return y.reshape(batch, channels, *sizes)
-
-
-@lowers(aten.einsum.default)
-def einsum(equation: str, tensors: Any, path: Any = None) -> Any:
-    """`mx.einsum`."""
-    return mx.einsum(equation.replace(" ", ""), *tensors)

@@ -46,11 +46,13 @@ def _reaches(end: Any, size: Any) -> bool:
         return False
 
 
-@lowers(aten.narrow.default)
+@lowers(aten.narrow.default, aten.narrow_copy.default)
 def narrow(x: Any, dim: int, start: Any, length: Any) -> Any:
     """`x[:, start:start + length]`."""
     if isinstance(start, int) and start < 0:
         start = x.shape[dim] + start
+    elif isinstance(start, Traced) and start.node.meta.get("evaluates"):
+        start = start % x.shape[dim]  # it may be negative
     return slice_(x, dim, start, start + length)
 
 
@@ -60,13 +62,13 @@ def select(x: Any, dim: int, index: Any) -> Any:
     return x[at(x.ndim, dim, index)]
 
 
-@lowers(aten.unbind.int)
+@lowers(aten.unbind.int, aten.unbind_copy.int)
 def unbind(x: Any, dim: int = 0) -> Any:
     """Every `x[:, i]`."""
     return [x[at(x.ndim, dim, i)] for i in range(_fixed(x.shape[dim]))]
 
 
-@lowers(aten.split.Tensor, aten.unsafe_split.Tensor)
+@lowers(aten.split.Tensor, aten.split_copy.Tensor, aten.unsafe_split.Tensor)
 def split(x: Any, split_size: Any, dim: int = 0) -> Any:
     """`mx.split` into parts of one size, the last one perhaps smaller."""
     size = x.shape[dim]
@@ -78,7 +80,11 @@ def split(x: Any, split_size: Any, dim: int = 0) -> Any:
     return _split(x, [min(step, size - i) for i in range(0, size, step)], dim)
 
 
-@lowers(aten.split_with_sizes.default, aten.unsafe_split_with_sizes.default)
+@lowers(
+    aten.split_with_sizes.default,
+    aten.split_with_sizes_copy.default,
+    aten.unsafe_split_with_sizes.default,
+)
 def split_with_sizes(x: Any, split_sizes: Any, dim: int = 0) -> Any:
     """`mx.split` into parts of the sizes given."""
     return _split(x, list(split_sizes), dim)
@@ -101,6 +107,19 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> Any:
     if size == 0:
         return [x] * chunks
     return split(x, -(-size // chunks), dim)
+
+
+@lowers(aten._chunk_cat.default)
+def chunk_cat(tensors: Any, dim: int, num_chunks: int) -> Any:
+    """The i-th chunks of all arrays, padded with 0 and flattened, joined: along `dim + 1`."""
+    parts = []
+    for tensor in tensors:
+        axis = dim % tensor.ndim
+        missing = -tensor.shape[axis] % num_chunks
+        widths = [0, 0] * (tensor.ndim - axis - 1) + [0, missing]
+        padded = pad_(tensor, widths)
+        parts.append(padded.reshape(*tensor.shape[:axis], num_chunks, -1))
+    return mx.concatenate(parts, axis=dim % tensors[0].ndim + 1)
 
 
 @lowers(aten.tensor_split.sections)

@@ -282,16 +282,20 @@ def _condition(
     defaults: dict[str, Any],
 ) -> tuple[str, Any] | None:
     """The difference of widths, or from a default, with which a child comes and goes."""
+    given = {
+        name: tuple(defaults[name] if v is None else v for v in vector)
+        for name, vector in parameters.items()
+    }
     pairs = [("in_channels", "out_channels"), ("input_dims", "output_dims")]
     for a, b in pairs:
-        if a in parameters and b in parameters:
-            differ = [x != y for x, y in zip(parameters[a], parameters[b], strict=True)]
+        if a in given and b in given:
+            differ = [x != y for x, y in zip(given[a], given[b], strict=True)]
             if tuple(differ) == there:
                 return a, Ref(b)
     for name in ("stride",):
         if (
             name in defaults
-            and tuple(v != defaults[name] for v in parameters[name]) == there
+            and tuple(v != defaults[name] for v in given[name]) == there
         ):
             return name, defaults[name]
     return None

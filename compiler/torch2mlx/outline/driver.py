@@ -11,6 +11,7 @@ from torch2mlx.capture import Captured
 from torch2mlx.capture.provenance import unsupported
 from torch2mlx.ir.layer import Layer, Weight
 from torch2mlx.lower.driver import Lowered
+from torch2mlx.lower.regions import settle_regions
 from torch2mlx.outline.classes import ClassSpec, build_classes
 from torch2mlx.outline.loops import roll
 from torch2mlx.outline.operands import (
@@ -60,6 +61,7 @@ def outline(lowered: Lowered, captured: Captured) -> Outlined:
     Raises:
         UnsupportedError: One weight is needed in two layouts.
     """
+    settle_regions(lowered.graph)
     weights = _weights(lowered.graph)
     inlined: set[str] = set()
     while True:
@@ -84,7 +86,12 @@ def _segments(graph: torch.fx.Graph, captured: Captured, inlined: set[str]) -> S
     output = next(n for n in graph.nodes if n.op == "output")
     inputs = [n for n in graph.nodes if n.op == "placeholder"]
     model = Builder(captured).model(root, output, inputs)
-    lists = {path for path, cls in captured.classes.items() if is_container(cls)}
+    owners = {key.rpartition(".")[0] for key in captured.tensors}
+    lists = {
+        path
+        for path, cls in captured.classes.items()
+        if is_container(cls) and path not in owners
+    }
     for segment in [*segments_below(model), model]:
         roll(segment, lists)
     _adopt(model)
@@ -112,11 +119,10 @@ def _adopt(model: Segment) -> None:
     """Give every array that only code outside its module uses to that module."""
     for segment in [*segments_below(model), model]:
         calls = {i.path: i.callee for item in segment.items for i in invokes(item)}
-        for item in segment.items:
-            arguments = (item.args, getattr(item, "kwargs", {}))
-            for leaf in leaves(arguments):
-                if isinstance(leaf, Attr):
-                    _hand_down(leaf, leaf.path, calls)
+        arguments = [(i.args, getattr(i, "kwargs", {})) for i in segment.items]
+        for leaf in leaves([*arguments, segment.outputs]):
+            if isinstance(leaf, Attr):
+                _hand_down(leaf, leaf.path, calls)
 
 
 def _hand_down(attr: Attr, path: str, calls: dict[str, Layer | Segment]) -> None:

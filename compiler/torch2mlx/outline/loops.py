@@ -15,6 +15,7 @@ from torch2mlx.outline.operands import (
     Loop,
     Segment,
     item_values,
+    region_of,
     values_in,
 )
 
@@ -95,7 +96,7 @@ def _run(
     """The longest chain of calls over one list that begins at `start`."""
     first = items[start]
     base = _path(first).rpartition(".")[0]
-    if base not in lengths:
+    if not _path(first) or base not in lengths:
         return []
     run: list[Step] = [first]  # type: ignore[list-item]
     carried: dict[int, int] | None = None
@@ -115,6 +116,8 @@ def _run(
 
 def _alike(item: Item, first: Item) -> bool:
     """Whether two steps are written the same: both calls, or both loops over the same kind of list."""
+    if region_of(item) != region_of(first):
+        return False
     if isinstance(item, Loop) and isinstance(first, Loop):
         return item.named == first.named
     return type(item) is type(first)
@@ -127,6 +130,8 @@ def _carried(
     if len(previous.args) != len(step.args) or len(previous.outputs) != len(
         step.outputs
     ):
+        return None
+    if not step.outputs:
         return None
     mapping: dict[int, int] = {}
     for position, (before, after) in enumerate(

@@ -13,6 +13,7 @@ import mlx.core
 import torch.fx
 
 from torch2mlx.ir.layer import Layer, Weight
+from torch2mlx.ir.regions import Region, region
 from torch2mlx.lower.facade import map_values
 
 
@@ -117,6 +118,7 @@ class Segment:
         names: Parameter names of `inputs`, "" where the author has none.
         outputs: The operands that leave it.
         adopted: Arrays of the module that only code outside it uses, by path below it.
+        region: The branches and loops that it is in.
     """
 
     path: str
@@ -126,6 +128,7 @@ class Segment:
     names: list[str] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     adopted: dict[str, Attr] = field(default_factory=dict)
+    region: Region = ()
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -153,6 +156,17 @@ def item_values(item: Item) -> list[torch.fx.Node]:
     if isinstance(item, Op):
         return list(values_in((item.args, item.kwargs)))
     return list(values_in(item.args))
+
+
+def region_of(item: Item) -> Region:
+    """The branches and loops that an item is in."""
+    if isinstance(item, Loop):
+        return region_of(item.steps[0])
+    if isinstance(item, Op):
+        return region(item.node)
+    if isinstance(item.callee, Segment):
+        return item.callee.region
+    return region(item.outputs[0])
 
 
 def invokes(item: Item) -> list[Invoke]:

@@ -17,6 +17,7 @@ import torch
 import torch.fx
 
 from torch2mlx.capture.provenance import ModuleCall, module_calls
+from torch2mlx.ir import intrinsics
 from torch2mlx.ir.layer import Layer
 
 CONTAINERS = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
@@ -92,12 +93,15 @@ class Scope:
 
 
 def is_size(node: torch.fx.Node) -> bool:
-    """Whether a node is a size (an int), not an array."""
-    return isinstance(node.meta.get("hint"), int | float)
+    """Whether a node is a size, read from a shape, not an array or a number read from one."""
+    hint = node.meta.get("hint")
+    return isinstance(hint, int | float) and node.target is not intrinsics.item
 
 
 def scope_calls(node: torch.fx.Node) -> tuple[ModuleCall, ...]:
     """The module calls around a lowered node; a layer stands outside its own module."""
+    if "calls" in node.meta:
+        return node.meta["calls"][1:]
     origin = node.meta.get("origin")
     calls = module_calls(origin) if origin is not None else ()
     if node.op == "call_module":
@@ -155,7 +159,9 @@ def _is_function(scope: Scope, cls: type | None) -> bool:
     """No weights, no submodules of its own, and little code: an activation, a Permute, a DropPath."""
     nodes = scope.nodes()
     plain = all(n.op == "call_function" for n in nodes) and not any(
-        arg.op == "get_attr" for n in nodes for arg in n.all_input_nodes
+        arg.op == "get_attr" and below(str(arg.target), scope.path) is not None
+        for n in nodes
+        for arg in n.all_input_nodes
     )
     from_torch = cls is not None and cls.__module__.startswith("torch.nn.")
     return plain and (from_torch or len(nodes) <= 2)
@@ -219,7 +225,7 @@ def order(scope: Scope) -> None:
         graph.add_nodes_from(range(len(items)))
         for i, item in enumerate(items):
             for node in _nodes_of(item):
-                for source in _array_inputs(node):
+                for source in (*_array_inputs(node), *_reads_before(node)):
                     if source in owner and owner[source] != i:
                         graph.add_edge(owner[source], i)
         try:
@@ -247,6 +253,15 @@ def _flat(scope: Scope) -> list[Scope | torch.fx.Node]:
         else:
             found.append(child)
     return found
+
+
+def _reads_before(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """What takes the array that a store writes to, before it does."""
+    if node.target is not intrinsics.store:
+        return []
+    target = node.args[0]
+    assert isinstance(target, torch.fx.Node)
+    return [user for user in target.users if user is not node]
 
 
 def _nodes_of(item: Scope | torch.fx.Node) -> list[torch.fx.Node]:

@@ -13,8 +13,10 @@ import torch
 import torch.fx
 
 from torch2mlx.capture import Captured
+from torch2mlx.capture.values import is_read
 from torch2mlx.ir import intrinsics
 from torch2mlx.ir.layer import Layer
+from torch2mlx.ir.regions import Region, common, is_inside, region
 from torch2mlx.lower.facade import map_values
 from torch2mlx.outline.operands import (
     Attr,
@@ -62,12 +64,15 @@ class Builder:
             segment.inputs = self._inputs(scope.path, children, inside)
         else:
             segment.inputs = list(inputs)
+        segment.region = common(region(node) for node in scope.nodes())
         visible = list(segment.inputs)
         for child in children:
-            item = self._item(child, segment, visible)
+            seen = _seen_from(_region_of(child), visible)
+            item = self._item(child, segment, seen)
             segment.items.append(item)
             visible.extend(item.outputs)
-        segment.outputs = [self._operand(value, segment, visible) for value in outputs]
+        seen = _seen_from(segment.region, visible)
+        segment.outputs = [self._operand(value, segment, seen) for value in outputs]
         self._order_inputs(segment)
         return segment
 
@@ -139,7 +144,9 @@ class Builder:
 
     def _anonymous(self, layer: Layer, segment: Segment) -> str:
         """An attribute for a layer that no PyTorch module stands for: `dropout`, `max_pool2d`."""
-        base = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", layer.cls.__name__).lower()
+        # RoPE is `rope`, MaxPool2d `max_pool2d`
+        name = layer.cls.__name__
+        base = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
         prefix = f"{segment.path}." if segment.path else ""
         made = {i.path: i.callee for item in segment.items for i in invokes(item)}
         names = itertools.chain([base], (f"{base}{i}" for i in itertools.count(2)))
@@ -155,6 +162,8 @@ class Builder:
     ) -> Any:
         """How the size `node` is read here: from the first visible array that has it."""
         expr = node.meta.get("expr")
+        if node in visible:
+            return node
         if expr is not None:
             expr = sympy.sympify(expr).subs(self.captured.unified)
             if expr.is_Integer:
@@ -166,7 +175,7 @@ class Builder:
             value, axis = node.args
             if value in visible:
                 return Dim(value, axis)  # type: ignore[arg-type]
-        elif node.all_input_nodes and all(is_size(a) for a in node.all_input_nodes):
+        elif node.all_input_nodes and all(map(_is_number, node.all_input_nodes)):
             parts = map_values(
                 lambda a: (
                     self._size(a, visible, segment)
@@ -214,6 +223,15 @@ class Builder:
         segment.names = [entry[2] for entry in named]
 
 
+def _region_of(child: Segment | torch.fx.Node) -> Region:
+    return child.region if isinstance(child, Segment) else region(child)
+
+
+def _seen_from(inner: Region, values: list[torch.fx.Node]) -> list[torch.fx.Node]:
+    """The values that are not made in another branch or loop."""
+    return [value for value in values if is_inside(inner, region(value))]
+
+
 def argument_names(node: torch.fx.Node) -> list[tuple[str, str]]:
     """[(module path, argument)]: as what forward of which modules receives this value."""
     return _roles(node, "forward_args")
@@ -243,6 +261,25 @@ def _forward_parameters(cls: type | None) -> list[str]:
         return []
 
 
+def _is_number(node: torch.fx.Node) -> bool:
+    """Whether a node is a size, or a number that is read from an array."""
+    return isinstance(node.meta.get("hint"), int | float)
+
+
 def _array_users(node: torch.fx.Node) -> list[torch.fx.Node]:
     """Who uses an array; whoever only reads its sizes finds them elsewhere if it can."""
-    return [user for user in node.users if not is_size(user)]
+    users: list[torch.fx.Node] = []
+    for user in node.users:
+        if user.op == "output" and node not in user.args[0]:  # type: ignore[operator]
+            continue  # a store, which nothing needs
+        if not is_size(user):
+            users.append(user)
+        elif _is_number(node) or _is_found_here_only(user):
+            users.extend(_array_users(user))
+    return users
+
+
+def _is_found_here_only(size: torch.fx.Node) -> bool:
+    """Whether a size is read from values, so that no input has it."""
+    expr = sympy.sympify(size.meta.get("expr"))
+    return expr is not None and any(map(is_read, expr.free_symbols))

@@ -13,6 +13,7 @@ from typing import Any
 import torch.fx
 
 from torch2mlx.ir.layer import Layer
+from torch2mlx.ir.regions import Region
 from torch2mlx.lower.facade import map_values
 from torch2mlx.outline.operands import (
     Attr,
@@ -24,6 +25,7 @@ from torch2mlx.outline.operands import (
     Segment,
     SizeOp,
     invokes,
+    region_of,
 )
 
 EMPTY = inspect.Parameter.empty
@@ -123,6 +125,13 @@ class Abstraction:
         self.number: dict[torch.fx.Node, int] = {}
         self.values = 0
         self.keys: list[Any] = []
+        self.numbers: dict[int, int] = {}
+        self.called = {
+            call.path
+            for item in segment.items
+            for call in invokes(item)
+            if isinstance(call.callee, Segment)
+        }
 
     def run(self) -> Template:
         """The template."""
@@ -133,6 +142,7 @@ class Abstraction:
             if not isinstance(item, Op) and root(item) in self.skip:
                 self.number[item.outputs[0]] = self.number[item.args[0]]
                 continue
+            self.keys.append(self._region(region_of(item)))
             template.items.append(self._item(item))
             for out in item.outputs:
                 self._define(out)
@@ -147,6 +157,14 @@ class Abstraction:
         outputs = self._key(template.outputs)
         template.key = (names, tuple(self.keys), outputs, attributes)
         return template
+
+    def _region(self, region: Region) -> Any:
+        """The branches and loops of an item within the segment, numbered as they come."""
+        base = len(self.template.segment.region)
+        return tuple(
+            (self.numbers.setdefault(number, len(self.numbers)), part)
+            for number, part in region[base:]
+        )
 
     def _define(self, node: torch.fx.Node) -> None:
         self.number[node] = self.values
@@ -174,7 +192,9 @@ class Abstraction:
 
     def _array(self, attr: Attr) -> None:
         attributes = self.template.attributes
-        if any(path in attributes for path in _prefixes(attr.path)):
+        if any(
+            path in attributes or path in self.called for path in _prefixes(attr.path)
+        ):
             return  # belongs to a layer or submodule
         group, self.group = self.group, attr.path
         holes = tuple(self._hole(size, "dims") for size in attr.shape)

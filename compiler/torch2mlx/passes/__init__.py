@@ -10,20 +10,28 @@ from torch2mlx.ir.decision import Decision
 from torch2mlx.passes.broadcasts import broadcasts
 from torch2mlx.passes.constants import fold_constants
 from torch2mlx.passes.dead_code import drop_dead_code
+from torch2mlx.passes.fold_batch_norm import fold_batch_norm
 from torch2mlx.passes.formulas import formulas
 from torch2mlx.passes.functionalise import functionalise
+from torch2mlx.passes.fuse import NAMES as FUSIONS
+from torch2mlx.passes.fuse import fuse
 from torch2mlx.passes.inline import inline
 from torch2mlx.passes.masks import masks
 from torch2mlx.passes.rearrange import rearrange
+from torch2mlx.passes.regions import regions
 from torch2mlx.passes.scalars import scalars
+from torch2mlx.passes.selects import selects
 from torch2mlx.passes.simplify import simplify
 from torch2mlx.passes.sizes import fold_sizes
+from torch2mlx.passes.strides import strides
 
 Pass = Callable[[Captured], bool]
 
 # In this order; what one pass uncovers, the same pass later in the list takes up.
 PIPELINE: tuple[Pass, ...] = (
+    regions,
     inline,
+    strides,
     functionalise,
     simplify,
     fold_sizes,
@@ -35,17 +43,23 @@ PIPELINE: tuple[Pass, ...] = (
     formulas,
     scalars,
     simplify,
+    fuse,
+    broadcasts,
     rearrange,
+    selects,
     drop_dead_code,
 )
 
 
-def run(captured: Captured, disable: Collection[str] = ()) -> list[Decision]:
+def run(
+    captured: Captured, disable: Collection[str] = (), *, fold_bn: bool = False
+) -> list[Decision]:
     """Apply every pass of `PIPELINE` to a captured graph.
 
     Args:
         captured: Its graph, weights, tensors and notes are changed in place.
-        disable: Names of passes to leave out, e.g. "masks".
+        disable: Names of passes and of fusions to leave out, e.g. "masks", "rms_norm".
+        fold_bn: Whether to fold every BatchNorm into the layer before it.
 
     Returns:
         What the passes decided, in order.
@@ -55,13 +69,20 @@ def run(captured: Captured, disable: Collection[str] = ()) -> list[Decision]:
         UnsupportedError: The graph has a mutation that cannot be made functional.
     """
     known = dict.fromkeys(transform.__name__ for transform in PIPELINE)
+    known |= dict.fromkeys(FUSIONS)
     for name in disable:
         if name not in known:
             raise InputError(
                 f"there is no pass {name!r}; the passes are {', '.join(known)}"
             )
     for transform in PIPELINE:
-        if transform.__name__ not in disable:
+        if transform.__name__ in disable:
+            continue
+        if transform is fuse:
+            fuse(captured, disable)
+        else:
             transform(captured)
+    if fold_bn and fold_batch_norm(captured):
+        drop_dead_code(captured)
     captured.graph.lint()
     return captured.decisions

@@ -173,6 +173,19 @@ def _expanded(formulas: Formulas, node: torch.fx.Node) -> Affine | None:
     return dataclasses.replace(found, steps=(sympy.S.Zero,) * missing + found.steps)
 
 
+def _repeated(formulas: Formulas, node: torch.fx.Node) -> Affine | None:
+    """`repeat` along axes where the elements do not change."""
+    repeats = node.args[1]
+    assert isinstance(repeats, list | tuple)
+    found = _expanded(formulas, node)
+    if found is None or any(
+        step != 0 and count != 1
+        for step, count in zip(found.steps, repeats, strict=True)
+    ):
+        return None
+    return found
+
+
 def _reshaped(formulas: Formulas, node: torch.fx.Node) -> Affine | None:
     """Axes of size 1 come and go; the others keep their steps."""
     found, x, own = formulas.of(node.args[0]), tensor_of(node.args[0]), node.meta["val"]
@@ -400,6 +413,7 @@ RULES: dict[Any, Rule] = {
         _filled(None),
     ),
     **dict.fromkeys(EXPANSIONS, _expanded),
+    aten.repeat.default: _repeated,
     **dict.fromkeys(RESHAPES, _reshaped),
     **dict.fromkeys(PERMUTES, _permuted),
     aten.slice.Tensor: _sliced,

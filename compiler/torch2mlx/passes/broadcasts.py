@@ -28,6 +28,9 @@ aten = torch.ops.aten
 
 # Elementwise operators that PyTorch does not tag as such.
 UNTAGGED = {
+    aten.__and__.Tensor,
+    aten.__or__.Tensor,
+    aten.embedding.default,  # of its indices
     aten.to.dtype,
     aten.where.Scalar,
     aten.where.ScalarOther,
@@ -56,8 +59,17 @@ def _is_pointwise(node: torch.fx.Node) -> bool:
         return False
     if node.target in UNTAGGED:
         return True
+    if node.target is aten.index.Tensor:
+        return _is_lookup(node)
     tags = node.target.tags
     return torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags
+
+
+def _is_lookup(node: torch.fx.Node) -> bool:
+    """`weight[indices]`: elementwise in the indices."""
+    x, indices = node.args[:2]
+    assert isinstance(indices, list | tuple)
+    return len(indices) == 1 and isinstance(x, torch.fx.Node) and _source(x) is x
 
 
 def _source(operand: torch.fx.Node) -> torch.fx.Node:

@@ -25,6 +25,7 @@ from torch2mlx.capture.provenance import (
     source_line,
 )
 from torch2mlx.ir.decision import Decision
+from torch2mlx.ir.regions import ITERATIONS, loop
 from torch2mlx.passes.creation import created, recognised
 from torch2mlx.passes.formulas import is_stored
 from torch2mlx.passes.rewrite import fake_mode, name_as, replace
@@ -71,7 +72,7 @@ def fold_constants(captured: Captured) -> bool:
         value = _result(captured, node, results)
         if _grows_too_much(captured, node, value):
             continue
-        replace(node, _formula(captured, node, value) or _stored(captured, node, value))
+        replace(node, _formula(captured, node, value) or stored(captured, node, value))
         changed = True
     return changed
 
@@ -93,7 +94,7 @@ def _constant_nodes(captured: Captured) -> set[torch.fx.Node]:
 
 def _is_pure(node: torch.fx.Node) -> bool:
     """Whether it is a call that gives the same result each time, of sizes that are known."""
-    if node.op != "call_function":
+    if node.op != "call_function" or node.target in {loop, *ITERATIONS}:
         return False
     if isinstance(node.target, OpOverload):
         schema, tags = node.target._schema, node.target.tags
@@ -172,10 +173,18 @@ def _formula(
     )
 
 
-def _stored(
-    captured: Captured, node: torch.fx.Node, value: torch.Tensor
+def stored(
+    captured: Captured, node: torch.fx.Node, value: torch.Tensor, name: str = ""
 ) -> torch.fx.Node:
-    key = _free_key(captured, node)
+    """A new placeholder for `value`, an array of the module that computes `node`.
+
+    Args:
+        captured: The graph.
+        node: What the value stands for.
+        value: The elements.
+        name: The array's name; that of the author's variable unless it is given.
+    """
+    key = _free_key(captured, node, name)
     captured.tensors[key] = value.contiguous().clone()
     with captured.graph.inserting_before(next(iter(captured.graph.nodes))):
         new = captured.graph.placeholder(f"c_{key.replace('.', '_').lower()}")
@@ -187,13 +196,14 @@ def _stored(
     return new
 
 
-def _free_key(captured: Captured, node: torch.fx.Node) -> str:
+def _free_key(captured: Captured, node: torch.fx.Node, name: str) -> str:
     """A state dict key that nothing has yet, in the module that computed the node."""
     calls = module_calls(node)
     path = calls[-1].path if calls else ""
     frames = frames_in_class(node, captured.classes.get(path))
     names = assigned_names(frames[0]) if frames else ()
-    name = names[0] if len(names) == 1 and names[0] else "constant"
+    if not name:
+        name = names[0] if len(names) == 1 and names[0] else "constant"
     if keyword.iskeyword(name) or name.startswith("_"):
         name = "constant"
     taken = {*captured.tensors, *captured.classes}

@@ -14,6 +14,8 @@ def drop_dead_code(captured: Captured) -> bool:
     for node in reversed(list(captured.graph.nodes)):
         if node.op == "output" or node.users:
             continue
+        if node.name in captured.state:
+            continue  # written, though never read
         if node.op == "placeholder" and captured.weights.pop(node.name, None) is None:
             continue  # an input
         captured.graph.erase_node(node)

@@ -61,8 +61,9 @@ def _created_for(
 
 
 def is_stored(captured: Captured, key: str) -> bool:
-    """Whether a weight's values may change: it trains, or a checkpoint may bring others."""
-    return key in captured.trainable or key in captured.persistent
+    """Whether a weight's values may change: it trains, forward writes it, or a checkpoint may bring others."""
+    kept = (captured.trainable, captured.persistent, captured.state_keys)
+    return any(key in keys for keys in kept)
 
 
 def _buffers(captured: Captured) -> bool:

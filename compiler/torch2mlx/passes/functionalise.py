@@ -6,7 +6,8 @@
     y = mul(x, w)                             y = mul(x2, slice(x2, 0, 0, 2))
 
 Every value belongs to a base, whose memory it shares. A write to a value is a write to what it views,
-down to the base; another view of that base is made anew when it is next read.
+down to the base; another view of that base is made anew when it is next read. What buffers and inputs
+hold after they were written, the graph returns last.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from torch._ops import OpOverload
 from torch.fx.node import map_arg
 
 from torch2mlx.capture import Captured
+from torch2mlx.capture.assignments import rebind
 from torch2mlx.capture.provenance import unsupported
+from torch2mlx.ir.regions import is_inside, region
 from torch2mlx.passes.overloads import functional_call, mutated_names
 from torch2mlx.passes.rewrite import (
     arguments,
@@ -27,6 +30,12 @@ from torch2mlx.passes.rewrite import (
     name_as,
     same_shape,
     tensor_of,
+)
+from torch2mlx.passes.state import (
+    BATCH_NORMS,
+    note_state,
+    statistics,
+    updates_statistics,
 )
 from torch2mlx.passes.views import viewed, written
 
@@ -43,6 +52,7 @@ REVIEWING = {
     aten.swapaxes_.default: aten.swapaxes.default,
     aten.t_.default: aten.t.default,
     aten.detach_.default: aten.detach.default,
+    aten.as_strided_.default: aten.as_strided.default,
 }
 
 
@@ -50,17 +60,21 @@ def functionalise(captured: Captured) -> bool:
     """Replace each in-place call by its functional form, and let later reads see what it wrote.
 
     Raises:
-        UnsupportedError: `forward` writes to a parameter, a buffer or an input, or through a view
-            whose base cannot be told, or by an operator that has no functional form.
+        UnsupportedError: `forward` writes to a parameter, through a view whose base cannot be told, or
+            by an operator that has no functional form.
     """
-    if not any(_is_mutable(node) for node in captured.graph.nodes):
+    nodes = captured.graph.nodes
+    writes = (_is_mutable, updates_statistics, lambda node: node.target is rebind)
+    if not any(does(node) for node in nodes for does in writes):
         return False
     _Functionalise(captured).run()
     return True
 
 
 def _is_mutable(node: torch.fx.Node) -> bool:
-    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+    if not isinstance(node.target, OpOverload) or node.target in BATCH_NORMS:
+        return False
+    return node.target._schema.is_mutable
 
 
 def _keeps_dtype(node: torch.fx.Node) -> bool:
@@ -88,6 +102,10 @@ class _Functionalise:
             {}
         )  # value -> what holds it now
         self.writes: dict[torch.fx.Node, int] = {}  # base -> how often it was written
+        self.rebound: dict[torch.fx.Node, torch.fx.Node] = {}  # buffer -> new value
+        self.writers: dict[torch.fx.Node, Any] = (
+            {}
+        )  # base -> module stack of the last write
         self.seen: dict[torch.fx.Node, int] = (
             {}
         )  # view -> the writes that `current` shows
@@ -101,9 +119,16 @@ class _Functionalise:
             self.here = node
             operands, origins = (node.args, node.kwargs), viewed(node)
             node.args, node.kwargs = map_arg(operands, self._read)  # type: ignore[misc]
-            if _is_mutable(node):
+            if node.target is rebind:
+                buffer, value = operands[0]
+                self.rebound[buffer] = value
+                self.writers[buffer] = node.meta["nn_module_stack"]
+                mutable.append(node)
+            elif _is_mutable(node):
                 self._mutate(node, *operands)
                 mutable.append(node)
+            elif updates_statistics(node):
+                self._update_statistics(node, *operands[0])
             elif len(origins) == 1:
                 self._note_view(node, origins[0])
             elif origins:
@@ -112,8 +137,40 @@ class _Functionalise:
                 ]
                 for base in (node, *bases):
                     self.joined[base] = node
+        self._return_state()
         for node in reversed(mutable):
             self.captured.graph.erase_node(node)
+
+    def _return_state(self) -> None:
+        """Let the graph also return what the buffers and inputs hold that were written."""
+        roots = dict.fromkeys([*self.writes, *self.rebound])
+        written = [root for root in roots if root.op == "placeholder"]
+        if not written:
+            return
+        output = next(iter(reversed(self.captured.graph.nodes)))
+        held = [
+            (
+                self._read(self.rebound[root])
+                if root in self.rebound
+                else self.current[root]
+            )
+            for root in written
+        ]
+        output.args = ((*output.args[0], *held),)  # type: ignore[misc]
+        self.captured.state = {root.name: self.writers[root] for root in written}
+        note_state(self.captured)
+
+    def _update_statistics(self, node: torch.fx.Node, *args: Any) -> None:
+        """The running statistics that a batch norm writes to beside what its schema says."""
+        buffers, momentum = args[3:5], arguments(node)["momentum"]
+        if None in buffers:
+            return
+        for buffer, statistic in zip(buffers, statistics(node), strict=True):
+            old = call(node, aten.mul.Tensor, self._read(buffer), 1 - momentum)
+            new = call(node, aten.mul.Tensor, statistic, momentum)
+            value = call(node, aten.add.Tensor, old, new)
+            target: Any = self.same.get(buffer, buffer)
+            self._write(target, value)
 
     def _note_view(self, view: torch.fx.Node, origin: torch.fx.Node) -> None:
         self.base[view] = self.same.get(origin, origin)
@@ -158,10 +215,25 @@ class _Functionalise:
         if len(written_to) != 1 or not isinstance(written_to[0], torch.fx.Node):
             raise unsupported(node, "it writes to several tensors")
         target = self.same.get(written_to[0], written_to[0])
+        if node.target is aten.copy_.default and self._is_same_view(*args[:2]):
+            self.same[node] = target  # what `y[1:] += z` ends with
+            return
         value = self._functional_call(node, target)
         name_as(value, node)
         self._write(target, value)
         self.same[node] = target
+
+    def _is_same_view(self, one: Any, other: Any) -> bool:
+        """Whether both are the same part of the same tensor."""
+        one, other = self.same.get(one, one), self.same.get(other, other)
+        if one is other:
+            return True
+        if one not in self.base or other not in self.base:
+            return False
+        calls = [(v.target, v.args[1:], v.kwargs) for v in (one, other)]
+        return calls[0] == calls[1] and self._is_same_view(
+            self.base[one], self.base[other]
+        )
 
     def _functional_call(
         self, node: torch.fx.Node, written_to: torch.fx.Node
@@ -208,7 +280,9 @@ class _Functionalise:
             base = self.base[node]
             if isinstance(
                 base.meta["val"], list | tuple
-            ):  # node is one of several views
+            ):  # node is one of several views, or of several results
+                if base not in self.base:
+                    break
                 base = self.base[base]
             new = written(self.here, node, self._read(base), value)
             if new is None:
@@ -217,20 +291,33 @@ class _Functionalise:
             node, value = base, new
             updates[node] = value
         self.writes[root] = self.writes.get(root, 0) + 1
+        self.writers[root] = self.here.meta.get("nn_module_stack") or {}
         self.current |= updates
         self.seen |= dict.fromkeys(updates, self.writes[root])
 
     def _check_writable(self, root: torch.fx.Node) -> None:
+        if not is_inside(region(root), region(self.here)):
+            raise unsupported(
+                self.here,
+                "it writes, in a branch or a loop, to what is made outside of it: write to a copy",
+            )
         if root in self.joined:
             raise unsupported(
                 self.here,
                 f"it writes to what {self.joined[root].target} views together",
             )
-        if root.op == "placeholder":
-            key = self.captured.weights.get(root.name)
-            what = f"the input `{root.name}`" if key is None else f"`{key}`"
+        key = self.captured.weights.get(root.name)
+        shared = {*self.captured.aliases, *self.captured.aliases.values()}
+        if key in self.captured.trainable:
+            renorm = self.here.target is aten.embedding_renorm_.default
+            why = "`max_norm` is not mapped: it makes " if renorm else ""
             raise unsupported(
                 self.here,
-                f"forward writes to {what}, which the generated module leaves as it is: "
-                "write to a copy (`.clone()`)",
+                f"{why}forward {'write' if renorm else 'writes'} to the parameter `{key}`: "
+                "make it a buffer, or write to a copy",
+            )
+        if key in shared:
+            raise unsupported(
+                self.here,
+                f"forward writes to `{key}`, which is also known by another name",
             )

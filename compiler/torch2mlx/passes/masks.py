@@ -127,7 +127,7 @@ def _index(
     return broadcast(captured, node, x, value.shape)
 
 
-def _attention(
+def attention_mask(
     captured: Captured, known: Formulas, node: torch.fx.Node
 ) -> torch.fx.Node | None:
     """A mask that is all true is none; true up to the diagonal it is causal."""
@@ -176,5 +176,5 @@ RULES: dict[Any, Rule] = {
     aten.where.self: _where,
     aten.masked_fill.Scalar: _masked_fill,
     aten.index.Tensor: _index,
-    aten.scaled_dot_product_attention.default: _attention,
+    aten.scaled_dot_product_attention.default: attention_mask,
 }

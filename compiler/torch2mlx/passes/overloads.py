@@ -11,7 +11,10 @@ from torch._ops import OpOverload
 
 aten = torch.ops.aten
 
-IRREGULAR = {aten.normal_.default: aten.normal_functional.default}
+IRREGULAR = {
+    aten.normal_.default: aten.normal_functional.default,
+    aten.polygamma_.default: aten.polygamma.default,  # another order of arguments
+}
 
 
 def mutated_names(overload: OpOverload) -> list[str]:
@@ -39,8 +42,11 @@ def functional_call(
     if form is None:
         return None
     outputs = _outputs(overload)
-    values = [value for name, value in given.items() if name not in outputs]
-    return form, *as_written(form, values)
+    kept = {name: value for name, value in given.items() if name not in outputs}
+    names = [argument.name for argument in form._schema.arguments]
+    if set(names) == set(kept):
+        kept = {name: kept[name] for name in names}
+    return form, *as_written(form, list(kept.values()))
 
 
 @functools.cache

@@ -29,7 +29,7 @@ from torch2mlx.passes.chains import (
 from torch2mlx.passes.commute import commuting, generalise, split_leading
 from torch2mlx.passes.index_map import IndexMap, Shape
 from torch2mlx.passes.materialise import Materialiser
-from torch2mlx.passes.rewrite import infer, tensor_of
+from torch2mlx.passes.rewrite import ORIGIN, infer, tensor_of
 
 Call = tuple[str, ...]
 
@@ -169,7 +169,9 @@ class _Rewriter:
         return change < 0 or (change == 0 and simpler)
 
     def _replace_input(self, run: list[torch.fx.Node], x: _Input, new: Value) -> None:
-        made = self.materialiser.make(new.nodes(), x.node, x.root, {}, {})
+        nodes: dict[Made, torch.fx.Node] = {}
+        made = self.materialiser.make(new.nodes(), x.node, x.root, {}, nodes)
+        _move(nodes, _outermost(x.node, x.root))
         _pass_on_arguments(x.node, made)
         run[0].replace_input_with(x.node, made)
         generalise(run[0])
@@ -184,14 +186,35 @@ class _Rewriter:
     def _realise(self, tree: Tree, plan: dict[torch.fx.Node, Source]) -> None:
         made: dict[Call, dict[Made, torch.fx.Node]] = {}
         for leaf in sorted(plan):
-            here = made.setdefault(_call_of(leaf), {})
+            step = _outermost(leaf, tree.root)
+            here = made.setdefault(_call_of(step), {})
+            known = set(here)
             new = self.materialiser.make(
                 plan[leaf], leaf, tree.root, tree.origins, here
             )
+            if step is not leaf:
+                _move({m: n for m, n in here.items() if m not in known}, step)
             _pass_on_arguments(leaf, new)
             leaf.replace_all_uses_with(new)
         for node in sorted(tree.inner, reverse=True):
             self.graph.erase_node(node)
+
+
+def _outermost(leaf: torch.fx.Node, root: torch.fx.Node) -> torch.fx.Node:
+    """Of the steps from `root` to `leaf`, the last that is in as few module calls as any."""
+    found = step = leaf
+    while step is not root and is_rearrangement(step):
+        if len(_call_of(step)) < len(_call_of(found)):
+            found = step
+        step = step.all_input_nodes[0]
+    return found
+
+
+def _move(nodes: dict[Made, torch.fx.Node], step: torch.fx.Node) -> None:
+    """Let `nodes` be part of the module call that `step` is part of."""
+    origin = {key: step.meta[key] for key in ORIGIN if key in step.meta}
+    for node in nodes.values():
+        node.meta.update(origin)
 
 
 def _call_of(node: torch.fx.Node) -> Call:

@@ -39,6 +39,8 @@ def call(
         new = here.graph.call_function(target, args, kwargs)
     meta = (here if origin is None else origin).meta
     new.meta.update({key: meta[key] for key in ORIGIN if key in meta})
+    if "region" in here.meta:
+        new.meta["region"] = here.meta["region"]
     new.meta["val"] = infer(new) if result is None else result
     return new
 

@@ -167,14 +167,20 @@ def _reaches(captured: Captured, end: Any, size: Any) -> bool:
 
 
 def _repeat(captured: Captured, node: torch.fx.Node) -> torch.fx.Node | None:
-    """Once along every axis, which may be new."""
+    """Once along every axis, which may be new; axes of size 1 are expanded."""
     repeats, x = node.args[1], _operand(node)
     assert isinstance(repeats, list | tuple)
-    if any(not isinstance(count, int) or count != 1 for count in repeats):
+    sizes = x.meta["val"].shape
+    new = len(repeats) - len(sizes)
+    if all(isinstance(count, int) and count == 1 for count in repeats):
+        for _ in range(new):
+            x = call(node, aten.unsqueeze.default, x, 0)
+        return x
+    ones = [captured.expr(size) == 1 for size in sizes]
+    if not all(o or c == 1 for o, c in zip(ones, repeats[new:], strict=True)):
         return None
-    for _ in range(len(repeats) - x.meta["val"].ndim):
-        x = call(node, aten.unsqueeze.default, x, 0)
-    return x
+    kept = [c if o else -1 for o, c in zip(ones, repeats[new:], strict=True)]
+    return call(node, aten.expand.default, x, [*repeats[:new], *kept])
 
 
 def _dropout(captured: Captured, node: torch.fx.Node) -> torch.fx.Node | None:
@@ -205,7 +211,24 @@ def _is_integer(dtype: torch.dtype) -> bool:
     return not (dtype.is_floating_point or dtype.is_complex)
 
 
+def _by_example(captured: Captured, node: torch.fx.Node) -> torch.fx.Node | None:
+    """`x.new_zeros(size)` needs nothing of `x` but its dtype."""
+    given, own = arguments(node), tensor_of(node)
+    if own is None:
+        return None
+    fill = [given["fill_value"]] if "fill_value" in given else []
+    creation = CREATIONS[node.target]
+    options = {"dtype": own.dtype, "device": own.device}
+    return call(node, creation, given["size"], *fill, result=own, **options)
+
+
+CREATIONS: dict[Any, Any] = {
+    aten.new_zeros.default: aten.zeros.default,
+    aten.new_ones.default: aten.ones.default,
+    aten.new_full.default: aten.full.default,
+}
 RULES: dict[Any, Rule] = {
+    **dict.fromkeys(CREATIONS, _by_example),
     **dict.fromkeys(COPIES, _copy),
     **dict.fromkeys(CONVERSIONS, _conversion),
     **dict.fromkeys(DROPOUTS, _dropout),

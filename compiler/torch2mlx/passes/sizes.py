@@ -15,6 +15,7 @@ import torch.fx
 from torch.fx.node import map_arg
 
 from torch2mlx.capture import Captured
+from torch2mlx.capture.values import is_read
 from torch2mlx.passes.rewrite import ORIGIN, replace, tensor_of
 
 aten = torch.ops.aten
@@ -27,10 +28,14 @@ def expression(captured: Captured, size: Any) -> sympy.Expr:
 
 
 def is_nonnegative(expr: sympy.Expr) -> bool:
-    """Whether an expression is at least 0 whatever the sizes in it are, all being at least 1."""
+    """Whether an expression is at least 0 whatever the sizes in it are.
+
+    These are at least 1, except for those that are read from values.
+    """
     sizes: Any = {
         symbol: sympy.Symbol(f"{symbol}_", integer=True, nonnegative=True) + 1
         for symbol in expr.free_symbols
+        if not is_read(symbol)
     }
     return sympy.expand(expr.subs(sizes)).is_nonnegative is True
 

@@ -18,6 +18,9 @@ from torch2mlx.source.inputs import describe, values
 from torch2mlx.source.libraries import torchvision_mismatch
 from torch2mlx.source.loaded import RANDOM_WEIGHTS, Example, Loaded
 from torch2mlx.source.user_code import first_line
+from torch2mlx.source.weights import DTYPES, assign, mapped, parameters_on_meta
+from torch2mlx.weights import open_checkpoint
+from torch2mlx.weights.casting import FLOATS
 
 TASKS = {
     "feature-extraction": "AutoModel",
@@ -75,13 +78,27 @@ def from_folder(text: str, task: str | None, trust_pickle: bool) -> Loaded:
     model_class = _model_class(transformers, folder, config, task)
     pickled = _check_weights(folder, trust_pickle)
     try:
+        if pickled is False:
+            mapped = _mapped(transformers, model_class, folder)
+            if mapped is not None:
+                model, checkpoint = mapped
+                _switch_off_cache(model)
+                return _loaded(folder, model, (), checkpoint)
         model, notes = _load(transformers, model_class, folder, pickled)
+    except InputError as error:
+        raise InputError(f"hf:{folder}: {error}") from error
     except Exception as error:
         raise InputError(
             f"hf:{folder}: transformers cannot load it: {type(error).__name__}: "
             f"{first_line(error)}"
         ) from error
     _switch_off_cache(model)
+    return _loaded(folder, model, tuple(notes), None)
+
+
+def _loaded(
+    folder: Path, model: nn.Module, notes: tuple[str, ...], checkpoint: Path | None
+) -> Loaded:
     files = {
         path.name: path
         for pattern in _COMPANIONS
@@ -89,7 +106,7 @@ def from_folder(text: str, task: str | None, trust_pickle: bool) -> Loaded:
         if path.is_file()
     }
     name = folder.resolve().name
-    return Loaded(model, name, _example, notes=tuple(notes), files=files)
+    return Loaded(model, name, _example, None, notes, files, checkpoint)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -172,6 +189,47 @@ def _load(
         f"{len(missing)} weights are not in {folder} and have random values: "
         f"{', '.join(missing[:3])}{more}"
     ]
+
+
+def _mapped(
+    transformers: Any, model_class: Any, folder: Path
+) -> tuple[nn.Module, Path | None] | None:
+    """The model with its weights mapped into memory, which are read where they are used.
+
+    Returns:
+        The model, and the folder if its files have the names of the state dict; None where
+        transformers would do more to the weights than give each the place that its name says.
+    """
+    checkpoint = open_checkpoint(folder)
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    dtypes = {info.dtype for info in checkpoint.tensors.values()} & {*FLOATS}
+    if len(dtypes) != 1 or getattr(config, "quantization_config", None) is not None:
+        return None
+    dtype = DTYPES[dtypes.pop()]
+    if config.dtype not in (None, dtype):
+        return None
+    tensors = mapped(checkpoint)
+    is_auto = model_class.__name__.startswith("AutoModel")
+    build = model_class.from_config if is_auto else model_class._from_config
+    try:
+        with parameters_on_meta():
+            model = build(config, dtype=dtype)
+    except Exception:
+        # Its initialisation wants to see values
+        return None
+    if getattr(model, "_keep_in_fp32_modules", None) and dtype != torch.float32:
+        return None
+    own = model.state_dict().keys()
+    prefix = f"{model.base_model_prefix}."
+    renamed = tensors
+    if not own & tensors.keys():
+        cut = [key for key in tensors if key.startswith(prefix)]
+        renamed = {key.removeprefix(prefix): tensors[key] for key in cut}
+    try:
+        assign(model, renamed, str(folder))
+    except InputError:
+        return None
+    return model, folder if renamed is tensors else None
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from torch2mlx.source.dry_run import check_inputs, device_of
 from torch2mlx.source.infer import infer, integer_limits
 from torch2mlx.source.inputs import InputSpec, describe, fill, name_positions, parse_all
 from torch2mlx.source.loaded import Example, Loaded
+from torch2mlx.source.weights import with_weights
 
 KINDS = (
     "torchvision:NAME, timm:NAME, hf:DIR, pkg.mod:NAME, path/file.py:NAME, FILE.pt2 "
@@ -45,6 +46,7 @@ class Source:
         description: What the inputs are and how they were found, in one line.
         notes: What the user should know about the model, e.g. that its weights are random.
         files: Files to copy along with the result, by name.
+        checkpoint: Where its weights lie on the disk under the names of its state dict, if they do.
     """
 
     model: nn.Module
@@ -55,6 +57,7 @@ class Source:
     description: str
     notes: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
+    checkpoint: Path | None = None
 
 
 def load(
@@ -63,6 +66,7 @@ def load(
     *,
     trust_pickle: bool = False,
     task: str | None = None,
+    weights: Path | None = None,
 ) -> Source:
     """Load the model that `spec` names and find inputs for it.
 
@@ -71,10 +75,11 @@ def load(
         inputs: `--input` specs; without any, the inputs are inferred.
         trust_pickle: Accept sources whose loading can run code that they contain.
         task: Which head a transformers model gets, e.g. "text-classification".
+        weights: A checkpoint that the model gets its weights from.
 
     Raises:
-        InputError: The source does not exist, does not work or holds no model; an input spec is
-            malformed or does not fit; or the inputs cannot be inferred.
+        InputError: The source does not exist, does not work or holds no model; the checkpoint does
+            not fit; an input spec is malformed or does not fit; or the inputs cannot be inferred.
     """
     if task is not None and not spec.startswith("hf:"):
         raise InputError(f"a task goes with hf:DIR alone, not with {spec}")
@@ -82,6 +87,8 @@ def load(
     specs = parse_all(inputs)
     loaded = _load(spec, trust_pickle, task)
     model = loaded.model
+    if weights is not None:
+        loaded = with_weights(loaded, weights)
     if loaded.program is None:
         model = _on_host(model)
     if specs and loaded.program is not None:
@@ -102,6 +109,7 @@ def load(
         description,
         loaded.notes,
         loaded.files,
+        loaded.checkpoint,
     )
 
 

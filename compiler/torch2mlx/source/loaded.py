@@ -25,6 +25,7 @@ class Loaded:
         program: The exported program, where the source is one.
         notes: What the user should know about the model, e.g. that its weights are random.
         files: Files to copy along, by name.
+        checkpoint: Where its weights lie on the disk under the names of its state dict, if they do.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class Loaded:
     program: ExportedProgram | None = None
     notes: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
+    checkpoint: Path | None = None
 
 
 RANDOM_WEIGHTS = "the weights are random: the source comes without trained ones"

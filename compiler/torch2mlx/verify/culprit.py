@@ -6,6 +6,9 @@ import inspect
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.utils._pytree import tree_map_only
+
 from torch2mlx.verify.cases import Inputs
 from torch2mlx.verify.compare import Tolerance
 from torch2mlx.verify.generated import generated_modules, line_of
@@ -13,6 +16,7 @@ from torch2mlx.verify.modules import deepest_difference, record_mlx, recording_t
 from torch2mlx.verify.operators import first_wrong_operator
 from torch2mlx.verify.result import Culprit
 from torch2mlx.verify.sides import run_mlx, run_torch
+from torch2mlx.verify.state import State
 
 if TYPE_CHECKING:
     from torch2mlx.api import Program
@@ -21,8 +25,9 @@ if TYPE_CHECKING:
 def find_culprit(program: Program, inputs: Inputs, tolerance: Tolerance) -> Culprit:
     """The deepest module call that differs, or that raises, on `inputs`."""
     captured, tensors = program.captured, inputs.tensors
-    with recording_torch(program.model) as want:
+    with State(program).kept(), recording_torch(program.model) as want:
         result = run_torch(program.model, captured, tensors)
+        result = tree_map_only(torch.Tensor, torch.clone, result)
     modules = generated_modules(program.outlined)
     model = program.load()
     file = type(model).__call__.__code__.co_filename

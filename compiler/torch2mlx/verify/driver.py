@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import mlx.nn
 import torch
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from torch2mlx.capture.evaluation import evaluating
 from torch2mlx.errors import InputError
@@ -21,11 +21,13 @@ from torch2mlx.verify.culprit import find_culprit
 from torch2mlx.verify.perturb import constant_arrays, perturbed
 from torch2mlx.verify.result import Case, Culprit, OutputError, Verification
 from torch2mlx.verify.sides import run_mlx, run_torch
+from torch2mlx.verify.state import State
 
 if TYPE_CHECKING:
     from torch2mlx.api import Program
 
 PERTURBED = "noise on constant parameters"
+TWICE = "a second call on the example inputs"
 
 
 def verify(
@@ -34,8 +36,9 @@ def verify(
     """Compare the generated model with the PyTorch model that it was compiled from.
 
     Both run on the example inputs, on another batch size, on other values of all sizes that may vary,
-    with padded masks, and, where parameters are constant, with noise on them. The PyTorch model is
-    unchanged afterwards.
+    with padded masks, and, where parameters are constant, with noise on them. Where forward writes to
+    buffers, these are compared too, and each run begins with those that the model has now, but for one
+    that calls it twice. The PyTorch model is unchanged afterwards.
 
     Args:
         program: The compiled model.
@@ -50,6 +53,8 @@ def verify(
     run = _Run(program, absolute, relative)
     with evaluating(program.model):
         run.compare([example(program.captured)], must_run=True)
+        if run.state.keys:
+            run.compare([example(program.captured, TWICE)], calls=2)
         for choice in further(program.captured, seed):
             run.compare(choice)
         constant = constant_arrays(program.model, program.captured)
@@ -75,6 +80,7 @@ class _Run:
         self.notes: list[str] = []
         self.module: mlx.nn.Module | None
         self.failure = ""
+        self.state = State(program)
         self.reload()
 
     def reload(self) -> None:
@@ -82,21 +88,26 @@ class _Run:
         self.module = None
         try:
             self.module = self.program.load()
+            self.state.load(self.module)
         except InputError:
             raise
         except Exception as error:
             self.failure = f"it does not load: {_message(error)}"
 
-    def compare(self, choice: Iterable[Inputs], must_run: bool = False) -> None:
-        """Add the case of the first inputs that PyTorch accepts."""
+    def compare(
+        self, choice: Iterable[Inputs], must_run: bool = False, calls: int = 1
+    ) -> None:
+        """Add the case of the first inputs that PyTorch accepts, called some times in a row."""
         refused: list[tuple[str, Exception]] = []
         for inputs in choice:
             try:
-                want = self._torch(inputs, 0)
+                with self.state.kept():
+                    want = [self._torch(inputs, 0) for _ in range(calls)][-1]
+                    held = self.state.held()
             except Exception as error:
                 refused.append((inputs.name, error))
                 continue
-            self._add(inputs, want)
+            self._add(inputs, want, held, calls)
             return
         name, error = refused[0]
         if must_run:
@@ -107,37 +118,50 @@ class _Run:
         )
 
     def _torch(self, inputs: Inputs, seed: int) -> Any:
-        return run_torch(
-            self.program.model, self.program.captured, inputs.tensors, seed
-        )
+        program = self.program
+        result = run_torch(program.model, program.captured, inputs.tensors, seed)
+        if self.state.keys:  # it may hold a buffer itself
+            result = tree_map_only(torch.Tensor, torch.clone, result)
+        return result
 
-    def _add(self, inputs: Inputs, want: Any) -> None:
-        if self.module is None:
+    def _add(
+        self, inputs: Inputs, want: Any, held: list[torch.Tensor], calls: int
+    ) -> None:
+        if self.state.keys:
+            self.reload()
+        module = self.module
+        if module is None:
             self.cases.append(Case(inputs.name, error=self.failure))
             return
         try:
-            got = run_mlx(self.module, self.program, inputs.tensors)
+            runs = (run_mlx(module, self.program, inputs.tensors) for _ in range(calls))
+            got = list(runs)[-1]
         except Exception as error:
             case = Case(inputs.name, error=_message(error))
         else:
             outputs = compare_outputs(want, got, self.perms, self.tolerance)
             case = Case(inputs.name, outputs)
             if not case.ok:
-                case = Case(inputs.name, self._without_random(inputs, want, outputs))
+                outputs = self._without_random(inputs, want, outputs, calls)
+            buffers = self.state.compare(held, module, self.tolerance)
+            case = Case(inputs.name, [*outputs, *buffers])
         self.cases.append(case)
         if not case.ok and self.culprit is None:
             try:
-                self.culprit = find_culprit(self.program, inputs, self.tolerance)
+                with self.state.kept():
+                    self.culprit = find_culprit(self.program, inputs, self.tolerance)
             except Exception as error:  # the cases say enough without it
                 self.notes.append(
                     f"the search for the culprit fails: {_message(error)}"
                 )
 
     def _without_random(
-        self, inputs: Inputs, want: Any, outputs: list[OutputError]
+        self, inputs: Inputs, want: Any, outputs: list[OutputError], calls: int
     ) -> list[OutputError]:
         """Accept the values of outputs that PyTorch itself does not give twice."""
-        first, second = tree_leaves(want), tree_leaves(self._torch(inputs, 1))
+        with self.state.kept():
+            again = [self._torch(inputs, 1) for _ in range(calls)][-1]
+        first, second = tree_leaves(want), tree_leaves(again)
         if len(first) != len(outputs) or len(second) != len(outputs):
             return outputs
         found: list[OutputError] = []

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from torch2mlx.capture import Captured
 from torch2mlx.capture.provenance import calling_module, source_line
+from torch2mlx.ir.regions import loop
 from torch2mlx.lower.interpret import MLXInterpreter
 from torch2mlx.verify.compare import Tolerance, deviation
 from torch2mlx.verify.result import Operator
@@ -31,6 +32,7 @@ IN_LOWERING = "the lowered graph differs: the operator below has a wrong MLX for
 IN_GRAPH = (
     "the lowered graph differs, but in none of the operators that can be compared"
 )
+IN_LOOPS = "the operators of a model with loops cannot be compared one by one"
 IN_EMISSION = "the lowered graph agrees: the emitted code or its weights differ"
 
 
@@ -73,10 +75,13 @@ def first_wrong_operator(
         tolerance: How far values may be apart.
     """
     captured = program.captured
+    if any(node.target is loop for node in captured.graph.nodes):
+        return IN_LOOPS, None
     expected = _only(want, torch.Tensor)
     torch_side = _TorchRecorder(captured)
     try:
         outputs = torch_side.run(*_torch_inputs(captured, tensors))
+        outputs = outputs[: len(outputs) - len(captured.state)]
     except Exception as error:
         return f"the captured graph, run by PyTorch, fails: {_first_line(error)}", None
     if not _agree(

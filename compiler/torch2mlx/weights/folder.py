@@ -25,6 +25,7 @@ def save_folder(
     path: str | os.PathLike[str],
     files: Mapping[str, str | bytes],
     weights: Callable[[Path], None] | None = None,
+    stale: Callable[[str], bool] = lambda name: False,
 ) -> Path:
     """Writes a folder; at any moment a crash leaves the old one or the new one, each complete.
 
@@ -35,6 +36,7 @@ def save_folder(
         path: The folder; missing parents are made.
         files: File name -> content; text is written as UTF-8.
         weights: Called with the folder in which to write any further files.
+        stale: Whether a file of the old folder, by its name, goes with what is replaced.
 
     Returns:
         The folder.
@@ -60,7 +62,7 @@ def save_folder(
             replaces = target.exists()
             if replaces:
                 _check_names(path, target, stage)
-                _keep_others(target, stage)
+                _keep_others(target, stage, stale)
             _sync_folders(stage)
             if replaces:
                 _exchange(stage, target)
@@ -101,9 +103,8 @@ def new_file(path: str | os.PathLike[str]) -> Generator[BinaryIO, None, None]:
         if target.exists() and not target.is_file():
             raise InputError(f"cannot write {path}: it is not a regular file")
         try:
-            with open(stage, "xb") as file:
+            with open(stage, "xb", buffering=0) as file:
                 yield file
-                file.flush()
                 os.fsync(file.fileno())
             os.replace(stage, target)
         finally:
@@ -153,7 +154,9 @@ def _check_names(path: Path, target: Path, stage: Path) -> None:
             raise InputError(f"cannot write {path / name}: a folder is in its place")
 
 
-def _keep_others(old: Path, new: Path) -> None:
+def _keep_others(
+    old: Path, new: Path, stale: Callable[[str], bool] = lambda name: False
+) -> None:
     """Gives `new` all that `old` holds under other names, sharing the files where possible."""
     ours = set(os.listdir(new))
     with os.scandir(old) as entries:
@@ -163,7 +166,7 @@ def _keep_others(old: Path, new: Path) -> None:
         if entry.is_dir(follow_symlinks=False):
             copy.mkdir()
             _keep_others(Path(entry.path), copy)
-        else:
+        elif not stale(entry.name):
             _link_or_copy(entry.path, copy)
     shutil.copystat(old, new)
 

@@ -12,22 +12,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
+from typing import cast as assume
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torch2mlx.errors import InputError
-from torch2mlx.weights.safetensors import DTYPES
+from torch2mlx.weights.casting import FLOATS, cast, narrow, widen
+from torch2mlx.weights.folding import FOLDS, fold, folded_shape
+from torch2mlx.weights.safetensors import DTYPES, carried_shape, carrier
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 # ("transpose", perm), ("reshape", shape) or ("slice", axis, start, stop)
 Step = tuple[Any, ...]
 
-SUMMABLE = ("F64", "F32", "F16", "BF16")
+
+# Merges that compute: what went into them cannot be read off the result
+ADDING = ("sum", "gru_bias")
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,15 @@ class WeightEntry:
     Attributes:
         key: Parameter path in the generated module.
         sources: Keys of the source checkpoint: one, or those that `merge` combines.
-        dtype: Safetensors name of the dtype of the sources and the result, e.g. `BF16`.
+        dtype: Safetensors name of the dtype of the sources, e.g. `BF16`.
         shapes: Shape of each source.
         steps: Done to the (merged) array in order: `("transpose", perm)`,
             `("reshape", shape)` or `("slice", axis, start, stop)`.
-        merge: None, `"sum"`, `"concat"` or `"stack"`.
-        axis: The axis of `"concat"` and `"stack"`.
+        merge: None, `"sum"`, `"concat"`, `"stack"`, `"gru_bias"`: the second array is added to the
+            first but for its last third, or one of `FOLDS`.
+        axis: The axis of `"concat"` and `"stack"`, or of the channels of a weight that is folded.
+        eps: What `FOLDS` add to the variance.
+        target: The dtype of the result, where that is another one.
 
     Raises:
         ValueError: The sources, the merge and the steps do not fit each other.
@@ -55,6 +63,8 @@ class WeightEntry:
     steps: tuple[Step, ...] = ()
     merge: str | None = None
     axis: int = 0
+    target: str | None = None
+    eps: float = 0.0
 
     def __post_init__(self) -> None:
         try:
@@ -70,6 +80,11 @@ class WeightEntry:
             shape = _stepped_shape(step, shape)
         return shape
 
+    @property
+    def out_dtype(self) -> str:
+        """The dtype of the result."""
+        return self.target or self.dtype
+
 
 @dataclass(frozen=True)
 class WeightPlan:
@@ -78,7 +93,8 @@ class WeightPlan:
     Attributes:
         entries: The arrays of the generated module, in the order of the file.
         unused: Source keys that nothing needs, each with the reason.
-        aliases: Source keys that are tied to another one, each with the key that holds the array.
+        aliases: Source keys that are tied to another one, each with that one.
+        constants: Used source keys that no checkpoint holds: the model computes them when it is built.
 
     Raises:
         ValueError: A key occurs twice, an alias leads nowhere, or a used source is listed as unused or as an alias.
@@ -87,6 +103,7 @@ class WeightPlan:
     entries: tuple[WeightEntry, ...]
     unused: Mapping[str, str] = field(default_factory=dict[str, str])
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    constants: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self._by_key) < len(self.entries):
@@ -94,8 +111,12 @@ class WeightPlan:
             twice = sorted({key for key in keys if keys.count(key) > 1})
             raise ValueError(f"keys occur twice in the weight plan: {twice}")
         used = {source for entry in self.entries for source in entry.sources}
-        if lost := sorted(set(self.aliases.values()) - self._by_key.keys()):
-            raise ValueError(f"aliases of keys that are not in the plan: {lost}")
+        for what, keys in (
+            ("aliases", self.aliases.values()),
+            ("constants", self.constants),
+        ):
+            if lost := sorted(set(keys) - used):
+                raise ValueError(f"{what} of keys that are not in the plan: {lost}")
         if both := sorted((used | self.aliases.keys()) & self.unused.keys()):
             raise ValueError(f"both used and listed as unused: {both}")
         if both := sorted(used & self.aliases.keys()):
@@ -110,13 +131,31 @@ class WeightPlan:
 
     def tensors(self) -> list[tuple[str, str, Shape]]:
         """Key, dtype and shape of every array, as `safetensors.write` takes them."""
-        return [(entry.key, entry.dtype, entry.out_shape) for entry in self.entries]
+        return [(entry.key, entry.out_dtype, entry.out_shape) for entry in self.entries]
+
+    def cast(self, dtype: str) -> WeightPlan:
+        """The same plan, with all floating-point results in one dtype."""
+        entries = (
+            replace(entry, target=dtype) if entry.dtype in FLOATS else entry
+            for entry in self.entries
+        )
+        return replace(self, entries=tuple(entries))
+
+    def sources(self) -> dict[str, tuple[str, Shape]]:
+        """Dtype and shape of each source key that is used."""
+        return {
+            source: (entry.dtype, shape)
+            for entry in self.entries
+            for source, shape in zip(entry.sources, entry.shapes, strict=True)
+        }
 
     def to_json(self) -> str:
         """The plan as JSON, one line per entry; the same plan gives the same text."""
-        entries = ",\n".join(json.dumps(asdict(entry)) for entry in self.entries)
+        entries = ",\n".join(json.dumps(_fields(entry)) for entry in self.entries)
         unused, aliases = json.dumps(dict(self.unused)), json.dumps(dict(self.aliases))
         head = f'{{"unused": {unused},\n"aliases": {aliases},\n'
+        if self.constants:
+            head += f'"constants": {json.dumps(self.constants)},\n'
         return f'{head}"entries": [\n{entries}\n]}}\n'
 
     @classmethod
@@ -129,7 +168,8 @@ class WeightPlan:
         try:
             data = json.loads(text)
             entries = tuple(WeightEntry(**_tuples(item)) for item in data["entries"])
-            return cls(entries, data["unused"], data["aliases"])
+            constants = _tuples(data.get("constants", []))
+            return cls(entries, data["unused"], data["aliases"], constants)
         except KeyError as error:
             raise InputError(f"not a weight plan: no {error}") from error
         except (ValueError, TypeError, AttributeError) as error:
@@ -147,7 +187,8 @@ def apply(entry: WeightEntry, arrays: Mapping[str, Array]) -> Array:
         The array, of shape `entry.out_shape`: a view of the source where that is possible, contiguous or not.
 
     Raises:
-        InputError: A source is missing, or has not the dtype or the shape of the plan.
+        InputError: A source is missing, or has not the dtype or the shape of the plan; or a value
+            is too large for the dtype of the result.
     """
     sources = [
         _source(entry, arrays, key, shape)
@@ -156,7 +197,13 @@ def apply(entry: WeightEntry, arrays: Mapping[str, Array]) -> Array:
     array = _merge(entry, sources)
     for step in entry.steps:
         array = _take(step, array)
-    return array
+    if entry.out_dtype == entry.dtype:
+        return array
+    try:
+        return cast(array, entry.dtype, entry.out_dtype)
+    except OverflowError as error:
+        what = f"weight {entry.key!r} cannot be {entry.out_dtype}"
+        raise InputError(f"{what}: {error}") from None
 
 
 def _source(
@@ -167,17 +214,22 @@ def _source(
     except KeyError:
         text = f"weight {key!r} is missing, {entry.key!r} is made of it"
         raise InputError(text) from None
-    carrier = DTYPES[entry.dtype]
-    if array.dtype != carrier or array.shape != shape:
-        found = f"{array.dtype} {array.shape}"
-        raise InputError(f"weight {key!r} is {found}, expected {carrier} {shape}")
+    expected = carrier(entry.dtype), carried_shape(entry.dtype, shape)
+    if (array.dtype, array.shape) != expected:
+        found, wanted = f"{array.dtype} {array.shape}", "{} {}".format(*expected)
+        raise InputError(f"weight {key!r} is {found}, expected {wanted}")
     return array
 
 
 def _merged_shape(entry: WeightEntry) -> Shape:
     shapes, axis = entry.shapes, entry.axis
-    if entry.dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {entry.dtype!r}")
+    for dtype in (entry.dtype, entry.out_dtype):
+        if dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}")
+    if entry.out_dtype != entry.dtype and not {entry.dtype, entry.out_dtype} <= {
+        *FLOATS
+    }:
+        raise ValueError(f"cannot make {entry.out_dtype} of {entry.dtype}")
     if not shapes or len(shapes) != len(entry.sources):
         raise ValueError(f"{len(entry.sources)} sources, {len(shapes)} shapes")
     first = shapes[0]
@@ -185,8 +237,19 @@ def _merged_shape(entry: WeightEntry) -> Shape:
     match entry.merge:
         case None if len(shapes) == 1:
             return first
-        case "sum" if equal and entry.dtype in SUMMABLE:
+        case "sum" if equal and entry.dtype in FLOATS:
             return first
+        case "gru_bias" if (
+            equal
+            and entry.dtype in FLOATS
+            and (len(shapes) == 2 and len(first) == 1 and first[0] % 3 == 0)
+        ):
+            return first
+        case "batch_norm_scale" | "batch_norm_shift" if (
+            entry.dtype in FLOATS
+            and (shape := folded_shape(entry.merge, shapes, axis)) is not None
+        ):
+            return shape
         case "stack" if equal and 0 <= axis <= len(first):
             return (*first[:axis], len(shapes), *first[axis:])
         case "concat" if 0 <= axis < len(first):
@@ -202,7 +265,7 @@ def _merged_shape(entry: WeightEntry) -> Shape:
 def _stepped_shape(step: Step, shape: Shape) -> Shape:
     match step:
         case ("transpose", perm) if sorted(perm) == list(range(len(shape))):
-            return tuple(shape[i] for i in cast(Shape, perm))
+            return tuple(shape[i] for i in assume(Shape, perm))
         case ("reshape", new) if min(new, default=1) >= 0 and (
             math.prod(new) == math.prod(shape)
         ):
@@ -231,6 +294,12 @@ def _merge(entry: WeightEntry, arrays: list[Array]) -> Array:
     match entry.merge:
         case "sum":
             return _sum(arrays, entry.dtype)
+        case "gru_bias":
+            gates = len(arrays[0]) // 3 * 2
+            total = _sum([array[:gates] for array in arrays], entry.dtype)
+            return np.concatenate([total, arrays[0][gates:]])
+        case "batch_norm_scale" | "batch_norm_shift":
+            return fold(entry.merge, arrays, entry.dtype, entry.axis, entry.eps)
         case "concat":
             return np.concatenate(arrays, axis=entry.axis)
         case "stack":
@@ -242,30 +311,29 @@ def _merge(entry: WeightEntry, arrays: list[Array]) -> Array:
 def _sum(arrays: list[Array], dtype: str) -> Array:
     # Half precision is added in float32 and rounded once
     wide = np.float64 if dtype == "F64" else np.float32
-    decode = _from_bf16 if dtype == "BF16" else np.asarray
+    decode = widen if dtype == "BF16" else np.asarray
     with np.errstate(over="ignore", invalid="ignore"):
         total = decode(arrays[0]).astype(wide)
         for array in arrays[1:]:
             total += decode(array)
-        return _to_bf16(total) if dtype == "BF16" else total.astype(DTYPES[dtype])
+        return narrow(total) if dtype == "BF16" else total.astype(DTYPES[dtype])
 
 
-def _from_bf16(raw: Array) -> Array:
-    return (raw.astype(np.uint32) << 16).view(np.float32)
-
-
-def _to_bf16(array: Array) -> Array:
-    # Ties to even. A NaN that sums of bfloat16 give ends in 16 zeros: it stays one
-    bits = array.view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(DTYPES["BF16"])
+def _fields(entry: WeightEntry) -> dict[str, Any]:
+    fields = asdict(entry)
+    if entry.target is None:
+        del fields["target"]
+    if entry.merge not in FOLDS:
+        del fields["eps"]
+    return fields
 
 
 def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
-        fields = cast(dict[str, Any], value)
+        fields = assume(dict[str, Any], value)
         return {key: _tuples(item) for key, item in fields.items()}
     return (
-        tuple(map(_tuples, cast(list[Any], value)))
+        tuple(map(_tuples, assume(list[Any], value)))
         if isinstance(value, list)
         else value
     )

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torch2mlx.errors import InputError
+from torch2mlx.weights.blocks import blocks, write_all
 from torch2mlx.weights.folder import new_file
 
 # Dtype name -> the numpy dtype that carries it: types that numpy lacks travel as raw bits.
-# The sub-byte types (F4, F6_E2M3, F6_E3M2) are missing: no array of theirs has the tensor's shape.
 DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(carrier)
     for name, carrier in {
@@ -47,12 +47,40 @@ DTYPES: dict[str, np.dtype[Any]] = {
     }.items()
 }
 
+# Dtypes whose elements are no whole bytes, with their bits: carried as a row of bytes.
+PACKED = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+BYTE = np.dtype("u1")
+
 METADATA = "__metadata__"
 MLX_METADATA: Mapping[str, str] = {"format": "mlx"}
+# Mapped bytes that are kept in memory after they have been read
+RESIDENT = 64 << 20
 # The limit of the reference implementation
 MAX_HEADER = 100_000_000
-# Non-contiguous arrays are made contiguous in blocks of about this many bytes
-BLOCK = 16 << 20
+
+
+def carrier(dtype: str) -> np.dtype[Any]:
+    """The numpy dtype of the arrays that carry `dtype`."""
+    return BYTE if dtype in PACKED else DTYPES[dtype]
+
+
+def carried_shape(dtype: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the array that carries a tensor: its own, or its bytes where it is packed."""
+    return (size_of(dtype, shape),) if dtype in PACKED else tuple(shape)
+
+
+def size_of(dtype: str, shape: tuple[int, ...]) -> int:
+    """The bytes that a tensor takes.
+
+    Raises:
+        ValueError: They are no whole number.
+    """
+    if dtype not in PACKED:
+        return math.prod(shape) * DTYPES[dtype].itemsize
+    size, rest = divmod(math.prod(shape) * PACKED[dtype], 8)
+    if rest:
+        raise ValueError(f"{dtype} {list(shape)} takes no whole number of bytes")
+    return size
 
 
 class TensorInfo(NamedTuple):
@@ -81,16 +109,33 @@ class SafetensorsFile(Mapping[str, NDArray[Any]]):
         path: Path,
         metadata: dict[str, str],
         tensors: dict[str, TensorInfo],
-        data: memoryview,
+        data: mmap.mmap,
+        offset: int,
     ):
         self.path = path
         self.metadata = metadata
         self.tensors = tensors
-        self._data = data
+        self._map = data
+        self._data = memoryview(data)[offset:]
+        self._touched = 0
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         dtype, shape, start, stop = self.tensors[key]
-        return np.frombuffer(self._data[start:stop], DTYPES[dtype]).reshape(shape)
+        self._drop_pages(stop - start)
+        array = np.frombuffer(self._data[start:stop], carrier(dtype))
+        return array.reshape(carried_shape(dtype, shape))
+
+    def _drop_pages(self, size: int) -> None:
+        """Releases what was read before; the system reads it again if need be."""
+        if self._touched + size > RESIDENT:
+            self.release()
+        self._touched += size
+
+    def release(self) -> None:
+        """Gives the memory of all that was read back to the system."""
+        if self._touched and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+        self._touched = 0
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
@@ -117,20 +162,28 @@ def open_file(path: str | os.PathLike[str]) -> SafetensorsFile:
             size = os.fstat(file.fileno()).st_size
             if size < 8:
                 _refuse(path, f"{size} bytes are too short for a safetensors file")
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    length = int.from_bytes(data[:8], "little")
+    metadata, tensors, offset = _read_header(path, data)
+    return SafetensorsFile(path, metadata, tensors, data, offset)
+
+
+def _read_header(
+    path: Path, data: mmap.mmap
+) -> tuple[dict[str, str], dict[str, TensorInfo], int]:
+    """The metadata, the tensors in the order of their data, and where the data begin."""
+    size, length = len(data), int.from_bytes(data[:8], "little")
     if length > MAX_HEADER:
         _refuse(path, f"a header of {length} bytes, over the limit of {MAX_HEADER}")
     if 8 + length > size:
         _refuse(path, f"a header of {length} bytes, but only {size - 8} are there")
-    header = _parse_json(path, bytes(data[8 : 8 + length]))
+    header = _parse_header(path, data[8 : 8 + length])
     metadata = _check_metadata(path, header.pop(METADATA, {}))
     tensors = {key: _check_tensor(path, key, info) for key, info in header.items()}
     tensors = dict(sorted(tensors.items(), key=lambda item: item[1][2:]))
     _check_coverage(path, tensors, size - 8 - length)
-    return SafetensorsFile(path, metadata, tensors, data[8 + length :])
+    return metadata, tensors, 8 + length
 
 
 def write(
@@ -155,17 +208,18 @@ def write(
     """
     tensors = list(tensors)
     header = _header(tensors, metadata)
+    report = progress or (lambda count: None)
     with new_file(path) as file:
-        file.write(header)
+        write_all(file, header)
         for key, dtype, shape in tensors:
             array = produce(key)
-            if array.dtype != DTYPES[dtype] or array.shape != tuple(shape):
+            expected = carrier(dtype), carried_shape(dtype, shape)
+            if (array.dtype, array.shape) != expected:
                 found = f"{array.dtype} {array.shape}"
                 raise ValueError(f"{key!r}: {found} instead of {dtype} {shape}")
-            for block in _blocks(array):
-                file.write(block)
-                if progress is not None:
-                    progress(len(block))
+            for block in blocks(array):
+                write_all(file, block)
+                report(len(block))
 
 
 def _header(
@@ -174,12 +228,15 @@ def _header(
     header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     start = 0
     for key, dtype, shape in tensors:
-        if dtype not in DTYPES:
+        if dtype not in DTYPES and dtype not in PACKED:
             raise InputError(f"tensor {key!r}: safetensors has no dtype {dtype!r}")
         if key in header or key == METADATA:
             why = "the name is reserved" if key == METADATA else "the key occurs twice"
             raise InputError(f"tensor {key!r} cannot be written: {why}")
-        stop = start + math.prod(shape) * DTYPES[dtype].itemsize
+        try:
+            stop = start + size_of(dtype, shape)
+        except ValueError as error:
+            raise InputError(f"tensor {key!r} cannot be written: {error}") from None
         header[key] = {
             "dtype": dtype,
             "shape": list(shape),
@@ -191,26 +248,18 @@ def _header(
     return len(text).to_bytes(8, "little") + text
 
 
-def _blocks(array: NDArray[Any]) -> Iterator[memoryview]:
-    """The bytes of `array` in C order, copied block by block, and only if they are not in C order."""
-    if array.size == 0:
-        return
-    if array.flags.c_contiguous:
-        raw = array.reshape(-1).view(np.uint8).data
-        yield from (raw[i : i + BLOCK] for i in range(0, len(raw), BLOCK))
-        return
-    rows = max(1, BLOCK * len(array) // array.nbytes)
-    for i in range(0, len(array), rows):
-        block = np.ascontiguousarray(array[i : i + rows])
-        yield block.reshape(-1).view(np.uint8).data
+def parse_json(text: bytes) -> Any:
+    """Strict JSON: UTF-8, no key twice, no NaN.
 
+    Raises:
+        ValueError: `text` is not that.
+    """
 
-def _parse_json(path: Path, text: bytes) -> dict[str, Any]:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, value in items:
             if key in result:
-                _refuse(path, f"the key {key!r} occurs twice")
+                raise _Twice(f"the key {key!r} occurs twice")
             result[key] = value
         return result
 
@@ -218,17 +267,35 @@ def _parse_json(path: Path, text: bytes) -> dict[str, Any]:
         raise ValueError(f"{name} is not JSON")
 
     try:
-        header = json.loads(
+        return json.loads(
             text.decode(), object_pairs_hook=pairs, parse_constant=constant
         )
+    except _Twice:
+        raise
     except (ValueError, RecursionError) as error:
-        _refuse(path, f"the header is not JSON ({error})")
+        raise ValueError(f"not JSON ({error})") from error
+
+
+class _Twice(ValueError):
+    pass
+
+
+def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        header = parse_json(text)
+    except _Twice as error:
+        _refuse(path, str(error))
+    except ValueError as error:
+        _refuse(path, f"the header is {error}")
     if not isinstance(header, dict):
         _refuse(path, "the header is not a JSON object")
     return cast(dict[str, Any], header)
 
 
 def _check_metadata(path: Path, metadata: Any) -> dict[str, str]:
+    if metadata is None:
+        # What MLX writes where it is given none
+        return {}
     if not isinstance(metadata, dict) or not all(
         isinstance(value, str) for value in cast(dict[str, Any], metadata).values()
     ):
@@ -243,16 +310,19 @@ def _check_tensor(path: Path, key: str, info: Any) -> TensorInfo:
         case _:
             _refuse(path, f"tensor {key!r} lacks dtype, shape or data_offsets")
     shape = tuple(cast(dict[str, Any], info)["shape"])
-    if dtype not in DTYPES:
+    if dtype not in DTYPES and dtype not in PACKED:
         _refuse(path, f"tensor {key!r} has the unknown dtype {dtype!r}")
     # type(), because a JSON boolean would pass for an int
     if any(type(n) is not int or n < 0 for n in (*shape, start, stop)):
         _refuse(path, f"tensor {key!r} has a size or offset that is no natural number")
-    itemsize = DTYPES[dtype].itemsize
-    if len(shape) > 64 or math.prod(n for n in shape if n) * itemsize >= 1 << 63:
+    if len(shape) > 64 or math.prod(n for n in shape if n) >= 1 << 59:
         _refuse(path, f"tensor {key!r} is too large: {dtype} {list(shape)}")
-    if stop - start != math.prod(shape) * itemsize:
-        text = f"{dtype} {list(shape)} takes {math.prod(shape) * itemsize} bytes"
+    try:
+        size = size_of(dtype, shape)
+    except ValueError as error:
+        _refuse(path, f"tensor {key!r}: {error}")
+    if stop - start != size:
+        text = f"{dtype} {list(shape)} takes {size} bytes"
         _refuse(path, f"tensor {key!r}: {text}, its offsets say {stop - start}")
     return TensorInfo(dtype, shape, start, stop)
 

@@ -28,8 +28,8 @@ def masked_scatter(x: mx.array, mask: mx.array, source: mx.array) -> mx.array:
     """`x` with the elements of `source`, in order, where `mask` is set."""
     shape = mx.broadcast_shapes(x.shape, mask.shape)
     mask = mx.broadcast_to(mask, shape)
-    position = mx.cumsum(mask.reshape(-1).astype(mx.int32)) - 1
-    values = source.reshape(-1)[mx.maximum(position, 0)].reshape(shape)
+    place = mx.cumsum(mask.flatten().astype(mx.int32))
+    values = mx.pad(source.flatten(), (1, 0))[place].reshape(shape)
     return mx.where(mask, values, x)
 
 

@@ -16,8 +16,22 @@ def integer_matmul(a: mx.array, b: mx.array) -> mx.array:
     return y if a.ndim > 1 else y[..., 0, :] if b.ndim > 1 else y[..., 0]
 
 
+def integer_einsum(equation: str, *operands: mx.array) -> mx.array:
+    """`mx.einsum` of integers; letters name all axes, also the result's."""
+    inputs, output = equation.split("->")
+    summed = sorted(set(inputs) - set(output) - {","})
+    letters = [*output, *summed]
+    product = mx.array(1)
+    for names, x in zip(inputs.split(","), operands, strict=True):
+        x = x.transpose([names.index(i) for i in letters if i in names])
+        product = product * mx.expand_dims(
+            x, [axis for axis, i in enumerate(letters) if i not in names]
+        )
+    return mx.sum(product, axis=tuple(range(len(output), len(letters))))
+
+
 def vector_norm(x: mx.array, p: float, axis: int, keepdims: bool = False) -> mx.array:
-    """The p-norm along one axis."""
+    """The p-norm along one axis; where it is 0 the gradient is 0, too."""
     x = mx.abs(x)
     if p == 0:
         return mx.sum((x != 0).astype(x.dtype), axis=axis, keepdims=keepdims)
@@ -25,7 +39,14 @@ def vector_norm(x: mx.array, p: float, axis: int, keepdims: bool = False) -> mx.
         return mx.max(x, axis=axis, keepdims=keepdims)
     if p == -math.inf:
         return mx.min(x, axis=axis, keepdims=keepdims)
-    return mx.sum(x**p, axis=axis, keepdims=keepdims) ** (1 / p)
+    total = mx.sum(x**p, axis=axis, keepdims=keepdims)
+    zero = total == 0
+    return mx.where(zero, 0, mx.where(zero, 1, total) ** (1 / p))
+
+
+def cdist(a: mx.array, b: mx.array, p: float = 2) -> mx.array:
+    """The p-norms of differences of rows: [..., n, d], [..., m, d] -> [..., n, m]."""
+    return vector_norm(a[..., :, None, :] - b[..., None, :, :], p, -1)
 
 
 def spectral_norm(
@@ -40,15 +61,53 @@ def spectral_norm(
     return mx.expand_dims(y, sorted(axes)) if keepdims else y
 
 
-def pinv(x: mx.array, atol: float, rtol: float) -> mx.array:
+def significant(
+    s: mx.array, size: int, atol: mx.array | float, rtol: mx.array | float | None
+) -> mx.array:
+    """Which singular values [..., k], descending, exceed `atol` and `rtol * largest`.
+
+    Where `rtol` is None it is `size` roundings of float32, or 0 if `atol` is positive.
+    """
+    if rtol is None:
+        rtol = mx.where(mx.array(atol) > 0, 0, size * 2.0**-23)
+    return s > mx.maximum(atol, rtol * s[..., :1])
+
+
+def pinv(
+    x: mx.array, atol: mx.array | float = 0.0, rtol: mx.array | float | None = None
+) -> mx.array:
     """The pseudo-inverse [..., n, m] of [..., m, n]; small singular values are 0."""
     u, s, vt = mx.linalg.svd(x, stream=mx.cpu)
     rank = s.shape[-1]
-    largest = mx.max(s, axis=-1, keepdims=True)
-    used = s > mx.maximum(atol, rtol * largest)
+    used = significant(s, max(x.shape[-2:]), atol, rtol)
     inverse = mx.where(used, 1 / mx.where(used, s, 1), 0)
-    v = vt[..., :rank, :].swapaxes(-1, -2)
-    return (v * inverse[..., None, :]) @ u[..., :rank].swapaxes(-1, -2)
+    v = mx.conj(vt[..., :rank, :].swapaxes(-1, -2))
+    return (v * inverse[..., None, :]) @ mx.conj(u[..., :rank].swapaxes(-1, -2))
+
+
+def matrix_rank(
+    x: mx.array, atol: mx.array | float = 0.0, rtol: mx.array | float | None = None
+) -> mx.array:
+    """How many singular values of [..., m, n] are not small."""
+    _, s, _ = mx.linalg.svd(x, stream=mx.cpu)
+    return mx.sum(significant(s, max(x.shape[-2:]), atol, rtol), axis=-1)
+
+
+def matrix_exp(x: mx.array) -> mx.array:
+    """The matrix exponential of [..., n, n], of 1-norms up to 2**20.
+
+    It is a Taylor series of x / 2**k, whose 1-norm is at most 3, squared k times.
+    """
+    eye = mx.eye(x.shape[-1], dtype=x.dtype)
+    norm = mx.max(mx.sum(mx.abs(x), axis=-2), axis=-1)[..., None, None]
+    squarings = mx.stop_gradient(mx.maximum(mx.ceil(mx.log2(norm / 3)), 0))
+    x = x * 2.0**-squarings
+    y = eye
+    for k in range(18, 0, -1):
+        y = eye + (x @ y) / k
+    for step in range(20):
+        y = mx.where(step < squarings, y @ y, y)
+    return y
 
 
 def cross(a: mx.array, b: mx.array, axis: int) -> mx.array:

@@ -69,7 +69,6 @@ def multi_margin_loss(
     reduction: int,
 ) -> mx.array:
     """The mean over wrong classes of max(0, margin - x[target] + x)**p."""
-    target = target if target.ndim == x.ndim - 1 else target.squeeze(-1)
     index = mx.expand_dims(target, -1)
     close = mx.maximum(margin - mx.take_along_axis(x, index, -1) + x, 0) ** p
     if weight is not None:

@@ -22,49 +22,6 @@ def cummin_indices(x: mx.array, axis: int) -> mx.array:
     return _last_index((x <= mx.cummin(x, axis=axis)) | mx.isnan(x), axis)
 
 
-def kth_smallest(x: mx.array, k: int, axis: int) -> tuple[mx.array, mx.array]:
-    """The element that is k-th (from 0) in the sorted axis, and its index."""
-    order = mx.argsort(x, axis=axis).astype(mx.int32)
-    indices = mx.stop_gradient(mx.take(order, mx.array([k]), axis=axis))
-    return mx.take_along_axis(x, indices, axis=axis), indices
-
-
-def lower_median(x: mx.array, axis: int) -> tuple[mx.array, mx.array]:
-    """The lower of the two middle elements, and its index; a nan comes first."""
-    _, indices = kth_smallest(x, (x.shape[axis] - 1) // 2, axis)
-    nan = mx.isnan(x)
-    any_nan = mx.any(nan, axis=axis, keepdims=True)
-    first = mx.argmax(nan, axis=axis, keepdims=True).astype(mx.int32)
-    indices = mx.where(any_nan, first, indices)
-    return mx.take_along_axis(x, indices, axis=axis), indices
-
-
-def quantile(
-    x: mx.array, q: mx.array | float, axis: int, interpolation: str = "linear"
-) -> mx.array:
-    """Quantiles along `axis`; the axes of `q` come first in the result.
-
-    Args:
-        x: Numbers; where one is nan the result is nan.
-        q: One fraction, or an array of them.
-        axis: The axis that is reduced.
-        interpolation: "linear", "lower", "higher", "nearest" or "midpoint".
-    """
-    y = mx.moveaxis(mx.sort(x, axis=axis), axis, 0)
-    position = mx.array(q) * (y.shape[0] - 1)
-    if interpolation in ("lower", "higher", "nearest"):
-        rounding = {"lower": mx.floor, "higher": mx.ceil, "nearest": mx.round}
-        position = rounding[interpolation](position)
-    low = mx.floor(position).astype(mx.int32)
-    high = mx.ceil(position).astype(mx.int32)
-    weight = position - low
-    if interpolation == "midpoint":
-        weight = mx.full(position.shape, 0.5)
-    weight = weight.reshape(position.shape + (1,) * (y.ndim - 1))
-    values = y[low] + weight * (y[high] - y[low])
-    return mx.where(mx.any(mx.isnan(y), axis=0), mx.array(float("nan")), values)
-
-
 def histc(x: mx.array, bins: int, low: float = 0, high: float = 0) -> mx.array:
     """How many elements fall into each of `bins` equal parts of [low, high]."""
     x = x.reshape(-1)
