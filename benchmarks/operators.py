@@ -77,6 +77,7 @@ _workers: list[subprocess.Popen[str]] = []
 def _run(name: str) -> list[dict[str, Any]]:
     """The rows of one operator, from a process that may die of it."""
     rows: list[dict[str, Any]] = []
+    tried: set[str] = set()
     while True:
         worker = getattr(_local, "worker", None)
         if worker is None or worker.poll() is not None:
@@ -94,6 +95,9 @@ def _run(name: str) -> list[dict[str, Any]]:
                 worker.wait()
                 if begun is not None and rows and rows[-1]["key"] == begun:
                     rows[-1]["gradient"] = "wrong"  # it died of that
+                    break
+                if begun is not None and begun not in tried:
+                    tried.add(begun)  # again, in a process that has done nothing before
                     break
                 why = "the process dies or takes too long"
                 rows.append(_row(name, begun, Outcome("crash", why)))
