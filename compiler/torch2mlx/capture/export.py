@@ -17,10 +17,10 @@ from torch.fx.traceback import preserve_node_meta
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 
 from torch2mlx.capture.assignments import add_assignments, recording_assignments
-from torch2mlx.capture.axes import AxesFromTheFront
 from torch2mlx.capture.branches import place_branches
 from torch2mlx.capture.captured import Captured, Input
 from torch2mlx.capture.causal import masks_as_given
+from torch2mlx.capture.equal_calls import EqualCalls
 from torch2mlx.capture.evaluation import evaluating
 from torch2mlx.capture.failure import explain, first_line
 from torch2mlx.capture.limit import TookTooLong, arithmetic_limited
@@ -163,7 +163,7 @@ def _export_once(
     with (
         silent(),
         evaluating(model, notes),
-        AxesFromTheFront(),
+        EqualCalls(),
         recording_calls(model),
         recording_assignments(model),
         preserve_node_meta(),  # of the graphs of branches

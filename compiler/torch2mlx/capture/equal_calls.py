@@ -1,6 +1,7 @@
-"""Axes counted from the front, where torch.export records a wrong shape for those counted from the end.
+"""Calls for which torch.export records a wrong shape, as equal calls for which it does not.
 
-x.unique(dim=-1)     ->     x.unique(dim=x.ndim - 1)
+x.unique(dim=-1)                            ->     x.unique(dim=x.ndim - 1)
+multi_margin_loss(row, reduction="none")    ->     multi_margin_loss(row, reduction="sum")
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 NAMES = {"unique", "unique_consecutive"}
+LOSSES = {
+    "multi_margin_loss": 1,
+    "multilabel_margin_loss": 2,
+}  # axes of a batch's target
 
 
-class AxesFromTheFront(TorchFunctionMode):
-    """While this is active, `unique` gets its axis as a number that is not negative."""
+class EqualCalls(TorchFunctionMode):
+    """While this is active, `unique` gets an axis that is not negative, and one row one loss."""
 
     def __torch_function__(
         self,
@@ -32,4 +37,7 @@ class AxesFromTheFront(TorchFunctionMode):
             and isinstance(args[0], torch.Tensor)
         ):
             kwargs["dim"] = axis % max(args[0].ndim, 1)
+        if name in LOSSES and kwargs.get("reduction") == "none":
+            single = args[1].ndim < LOSSES[name]
+            kwargs["reduction"] = "sum" if single else "none"
         return func(*args, **kwargs)
