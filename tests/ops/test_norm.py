@@ -122,3 +122,8 @@ def test_running_statistics_are_updated(norm: str) -> None:
 
 def test_local_response_norm() -> None:
     run_lowered(lambda x: F.local_response_norm(x, 3), (X,))
+
+
+def test_the_batch_norm_of_nothing() -> None:
+    nothing = torch.zeros(0)
+    run_lowered(torch.nn.functional.batch_norm, (nothing, nothing, nothing))

@@ -31,11 +31,11 @@ def batch_norm(
 ) -> Any:
     """Each channel of [N, C, *S] by its running statistics, or the batch's."""
     if not training and running_mean is not None:
-        y = x if x.ndim == 2 else channels_last(x)
+        y = x if x.ndim < 3 else channels_last(x)
         y = (y - running_mean) * mx.rsqrt(running_var + eps)
         y = y if weight is None else y * weight
         y = y if bias is None else y + bias
-        return y if x.ndim == 2 else channels_first(y)
+        return y if x.ndim < 3 else channels_first(y)
     mean, var = _statistics(x, (0, *range(2, x.ndim)))
     return _affine((x - mean) * mx.rsqrt(var + eps), weight, bias)
 
