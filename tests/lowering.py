@@ -14,6 +14,7 @@ from torch2mlx import passes
 from torch2mlx.capture import Captured, capture
 from torch2mlx.lower.driver import Lowered, lower
 from torch2mlx.lower.interpret import MLXInterpreter
+from torch2mlx.verify.arrays import from_numpy
 
 torch.set_num_threads(1)
 
@@ -31,10 +32,10 @@ def to_mlx(tensor: torch.Tensor) -> mx.array:
     """A tensor as an MLX array of the same dtype; float64 as float32."""
     tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
     if tensor.dtype == torch.bfloat16:
-        return mx.array(tensor.float().numpy()).astype(mx.bfloat16)
+        return to_mlx(tensor.float()).astype(mx.bfloat16)
     if tensor.dtype == torch.float64:
         tensor = tensor.float()
-    return mx.array(tensor.numpy())
+    return from_numpy(tensor.numpy())
 
 
 def to_numpy(array: Any) -> np.ndarray:

@@ -40,6 +40,7 @@ from torch2mlx.saving import (
 from torch2mlx.stages import STAGES
 from torch2mlx.verify import Verification
 from torch2mlx.verify import verify as verify_program
+from torch2mlx.verify.arrays import from_numpy
 from torch2mlx.weights import open_checkpoint, safetensors
 from torch2mlx.weights.plan import WeightPlan, apply
 from torch2mlx.weights.quantization import quantization
@@ -305,7 +306,7 @@ class Program:
         """Every array of the generated model, by its parameter path."""
         arrays: dict[str, mx.array] = {}
         for entry in self.plan.entries:
-            array = mx.array(apply(entry, self._tensors))
+            array = from_numpy(apply(entry, self._tensors))
             arrays[entry.key] = (
                 array.view(mx.bfloat16) if entry.out_dtype == "BF16" else array
             )

@@ -179,9 +179,8 @@ def gradient(sample: Sample, model: Callable[..., Any], inputs: Any) -> str:
 
     try:
         variables, outputs = outputs_of(floats)
-    except (
-        RuntimeError
-    ):  # not differentiable by the target of a loss, by statistics, ...
+    except RuntimeError:
+        # Not differentiable by the target of a loss, by statistics, ...
         floats = floats[:1]
         variables, outputs = outputs_of(floats)
     used = [

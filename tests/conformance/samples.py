@@ -21,7 +21,7 @@ LARGEST = 200_000  # elements of a sample's tensors
 
 # What has no counterpart in MLX, or nothing to compare
 LEFT_OUT = {
-    "sparse layouts": ("sparse.", "to_sparse", "torch.ops.aten._safe_softmax"),
+    "sparse layouts": ("sparse.", "to_sparse"),
     "changes the size of a storage": ("resize_", "resize_as_"),
     "compiles CUDA source": ("jiterator_",),
     "float8 products": ("torch._scaled_mm", "_scaled_mm"),

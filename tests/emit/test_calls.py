@@ -86,3 +86,14 @@ def test_what_is_returned_keeps_its_structure(function: Any) -> None:
 def test_operators_between_the_layers_of_a_bare_sequential() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 3))
     check(model, (torch.randn(2, 3, 8, 8),), (torch.randn(3, 3, 8, 8),))
+
+
+class Defaults(nn.Module):
+    def forward(
+        self, x: torch.Tensor, y: Any = None, *more: torch.Tensor, scale: float = 2.0
+    ) -> torch.Tensor:
+        return (x + y + more[0]) * scale
+
+
+def test_defaults_behind_variable_arguments() -> None:
+    check(Defaults(), tuple(torch.randn(3, 2, 4)), tuple(torch.randn(3, 5, 4)))

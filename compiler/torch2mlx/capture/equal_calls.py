@@ -13,10 +13,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 NAMES = {"unique", "unique_consecutive"}
-LOSSES = {
-    "multi_margin_loss": 1,
-    "multilabel_margin_loss": 2,
-}  # axes of a batch's target
+# The axes that the target of a batch has
+LOSSES = {"multi_margin_loss": 1, "multilabel_margin_loss": 2}
 
 
 class EqualCalls(TorchFunctionMode):

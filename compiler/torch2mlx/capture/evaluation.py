@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -33,9 +33,8 @@ def evaluating(
     devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
-        with contextlib.suppress(
-            NotImplementedError
-        ):  # an exported program has no modes
+        # An exported program has no modes
+        with contextlib.suppress(NotImplementedError):
             model.eval()
         torch.backends.mha.set_fastpath_enabled(False)
         with (
@@ -52,6 +51,22 @@ def evaluating(
             module._buffers[name] = buffer
             if not (buffer.is_meta or torch.equal(buffer, before)):
                 buffer.data.copy_(before)
+
+
+@contextlib.contextmanager
+def replaced_forward(
+    module: torch.nn.Module, forward: Callable[..., Any]
+) -> Iterator[None]:
+    """While this is open, `module` runs `forward`; a forward of its own, not its class's, comes back."""
+    own = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
 
 
 @contextlib.contextmanager

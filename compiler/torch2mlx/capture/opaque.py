@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from torch2mlx.capture.evaluation import replaced_forward
+
 _LIBRARY = torch.library.Library("torch2mlx", "DEF")
 _LIBRARY.define("module(Tensor[] arrays, Tensor[] weights, str key) -> Tensor[]")
 MODULE = torch.ops.torch2mlx.module.default
@@ -92,18 +94,13 @@ def opaque(
         The calls; whoever wants to use the graph keeps them.
     """
     calls: list[ModuleCall] = []
-    patched = [
-        (path, module)
-        for path, module in model.named_modules()
-        if type(module) in classes
-    ]
-    try:
-        for path, module in patched:
-            module.forward = _opaque_forward(module, path, calls)
+    with contextlib.ExitStack() as stack:
+        for path, module in model.named_modules():
+            is_plain = "forward" not in vars(module)  # else it may do something else
+            if type(module) in classes and is_plain:
+                forward = _opaque_forward(module, path, calls)
+                stack.enter_context(replaced_forward(module, forward))
         yield calls
-    finally:
-        for _, module in patched:
-            del module.forward
 
 
 def _opaque_forward(module: torch.nn.Module, path: str, calls: list[ModuleCall]) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from torch2mlx.capture.evaluation import replaced_forward
+
 P = inspect.Parameter
 MANY = (P.VAR_POSITIONAL, P.VAR_KEYWORD)
 
@@ -29,6 +31,8 @@ def explicit_signature(
     positional = [p for p in named if p.kind is not P.KEYWORD_ONLY]
     many = next((p.name for p in parameters if p.kind is P.VAR_POSITIONAL), "")
     rest = range(len(args) - len(positional))
+    if rest:  # all before them are given, too
+        positional = [p.replace(default=P.empty) for p in positional]
     known = {p.name for p in named}
     explicit = [
         *positional,
@@ -36,22 +40,14 @@ def explicit_signature(
         *(p for p in named if p.kind is P.KEYWORD_ONLY),
         *(P(name, P.KEYWORD_ONLY) for name in kwargs if name not in known),
     ]
-    if rest:  # what follows must be given too
-        explicit = [p.replace(default=P.empty) for p in explicit]
-    forward, own = model.forward, vars(model).get("forward")
+    forward = model.forward
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return forward(*args, **kwargs)
 
     call.__signature__ = inspect.Signature(explicit)  # type: ignore[attr-defined]
-    model.forward = call
-    try:
+    with replaced_forward(model, call):
         yield
-    finally:
-        if own is None:
-            del model.forward
-        else:
-            model.forward = own
 
 
 def explicit_shapes(model: torch.nn.Module, shapes: Any) -> Any:

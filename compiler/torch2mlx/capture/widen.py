@@ -75,9 +75,8 @@ def _difference(model: torch.nn.Module, narrow: Any, wide: Any) -> str:
 def _run(model: torch.nn.Module, example: Any, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     args, kwargs = tree_map_only(torch.Tensor, torch.clone, example)
-    with evaluating(
-        model
-    ):  # the buffers that forward writes to are as before afterwards
+    # The buffers that forward writes to are as before afterwards
+    with evaluating(model):
         return tree_map_only(torch.Tensor, torch.clone, model(*args, **kwargs))
 
 

@@ -158,9 +158,8 @@ class Body:
     def _name_inputs(self) -> None:
         taken = set(self.sizes.names.values())
         for node, given in zip(self.inputs, self.fixed_names, strict=True):
-            if (
-                node in self.reads
-            ):  # the parameter holds others too, and lives until all are read
+            if node in self.reads:
+                # The parameter holds others, too, and lives until all are read
                 self.names[node] = given
                 self.function.parameters.append(given)
                 continue
@@ -370,9 +369,8 @@ class Body:
             ast.Constant(attribute), [ast.In()], [syntax.name("self")]
         )
         if self.attributes.root.children[root(item)].construct is None:
-            present = syntax.name(
-                f"self.{attribute}"
-            )  # empty where the child is absent
+            # Empty where the child is absent
+            present = syntax.name(f"self.{attribute}")
         assigned = syntax.assign([syntax.name(names[0])], call)
         self._emit([ast.If(present, [assigned], [])])
 

@@ -64,9 +64,8 @@ class Regions(Blocks):
         self.rounds: dict[Node, Rounds] = {}
         self.before: dict[Node, Node] = {}  # what a variable is next -> what it is
         self.bound: set[str] = set()
-        self.becomes: dict[Node, Node] = (
-            {}
-        )  # result of a branch -> what it is afterwards
+        # Result of a branch -> what it is afterwards
+        self.becomes: dict[Node, Node] = {}
         self.stacked: dict[Node, ast.expr] = {}
         for statement in self.statements:
             if statement.node is not None and statement.node.target is choose:

@@ -36,8 +36,7 @@ def is_fresh(node: torch.fx.Node) -> bool:
         return False
     if is_sequence(node) or any(map(is_sequence, node.all_input_nodes)):
         return False  # one of several arrays may be taken twice
-    module = getattr(node.target, "__module__", "") or ""
-    return node.target in NEW or module.partition(".")[0] in ("mlx", "_operator")
+    return node.target in NEW or intrinsics.makes_new(node.target)
 
 
 def is_sequence(node: torch.fx.Node) -> bool:
@@ -49,16 +48,10 @@ def keeps_nothing(statement: Statement) -> bool:
     """Whether no result of a statement can be an array that it takes."""
     item = statement.item
     if isinstance(item, Unpack):
-        return all(map(is_library, item.op.outputs))
+        return all(intrinsics.makes_new(node.target) for node in item.op.outputs)
     if isinstance(item, Op):
-        return is_fresh(item.node) or is_library(item.node)
+        return is_fresh(item.node) or intrinsics.makes_new(item.node.target)
     return isinstance(item, Invoke) and all(map(is_fresh, item.outputs))
-
-
-def is_library(node: torch.fx.Node) -> bool:
-    """Whether it calls a function of MLX, which makes new arrays of what it gets."""
-    module = getattr(node.target, "__module__", "") or ""
-    return module.partition(".")[0] in ("mlx", "_operator")
 
 
 def assigned(

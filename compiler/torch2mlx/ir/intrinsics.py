@@ -7,6 +7,12 @@ from typing import Any
 import mlx.core as mx
 
 
+def makes_new(target: Any) -> bool:
+    """Whether a function is one of MLX or an operator, which make new arrays of what they get."""
+    module = getattr(target, "__module__", "") or ""
+    return module.partition(".")[0] in ("mlx", "_operator")
+
+
 def dim(x: mx.array, axis: int) -> int:
     """One size of `x`; printed as `x.shape[axis]`."""
     return x.shape[axis]

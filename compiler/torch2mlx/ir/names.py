@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import keyword
+import re
 
 import mlx.nn
 
@@ -39,6 +40,11 @@ TAKEN = frozenset(
 
 # How the names of functions begin that the user is to fill in
 STUB = "stub_"
+
+
+def snake_case(name: str) -> str:
+    """A class name as an attribute: MaxPool2d -> max_pool2d, RoPE -> rope."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def is_variable(name: str) -> bool:

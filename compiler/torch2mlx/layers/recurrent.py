@@ -10,7 +10,7 @@ from torch2mlx.ir.layer import Weight
 from torch2mlx.lower.facade import Decline, nn
 from torch2mlx.lower.registry import layer
 from torch2mlx.lower.weights import weight_of
-from torch2mlx.ops.rnn import is_zeros, named, stacked, summed_bias
+from torch2mlx.ops.rnn import is_zeros, named, no_dropout, stacked, summed_bias
 
 aten = torch.ops.aten
 
@@ -28,8 +28,7 @@ def lstm(
     batch_first: bool,
 ) -> Any:
     """`nn.LSTM`, which returns the states of all steps."""
-    if dropout and train:
-        raise Decline("it drops between layers")
+    no_dropout(dropout, train)
 
     def run(y: Any, states: list[Any], weights: Any, suffix: str) -> tuple[Any, ...]:
         if len(weights) % 2:
@@ -63,8 +62,7 @@ def rnn(
     batch_first: bool,
 ) -> Any:
     """`nn.RNN`, with its default activation."""
-    if dropout and train:
-        raise Decline("it drops between layers")
+    no_dropout(dropout, train)
 
     def run(y: Any, states: list[Any], weights: Any, suffix: str) -> tuple[Any, ...]:
         module = nn.RNN(weights[0].shape[1], weights[1].shape[1], **_bias(has_biases))
@@ -92,8 +90,7 @@ def gru(
     batch_first: bool,
 ) -> Any:
     """`nn.GRU`."""
-    if dropout and train:
-        raise Decline("it drops between layers")
+    no_dropout(dropout, train)
 
     def run(y: Any, states: list[Any], weights: Any, suffix: str) -> tuple[Any, ...]:
         size = weights[1].shape[1]

@@ -26,6 +26,7 @@ from torch2mlx.capture.provenance import calling_module, module_calls, source_li
 from torch2mlx.errors import Unsupported, UnsupportedError
 from torch2mlx.ir import intrinsics
 from torch2mlx.ir.layer import Layer, Weight
+from torch2mlx.ir.names import snake_case
 from torch2mlx.lower.assignments import merge_assignments
 from torch2mlx.lower.facade import Decline, Recorder, Refuse, Traced, map_values, mx
 from torch2mlx.lower.indexing import merge_indices, pick_from_stacks
@@ -33,6 +34,7 @@ from torch2mlx.lower.modules import lower_module
 from torch2mlx.lower.regions import FLAT, lower_flat
 from torch2mlx.lower.registry import (
     DTYPES,
+    FAILURES,
     LAYERS,
     OPS,
     Lowering,
@@ -207,8 +209,9 @@ class _Lowering:
             )
 
     def _refuse(self, node: torch.fx.Node, hint: str) -> None:
-        if self.stubs is not None and isinstance(node.target, OpOverload):
-            self.values[node] = self._stub_call(node, node.target, hint, self.stubs)
+        overload = node.target if isinstance(node.target, OpOverload) else MODULE
+        if self.stubs is not None and overload is not MODULE:
+            self.values[node] = self._stub_call(node, overload, hint, self.stubs)
             return
         module = calling_module(node)
         self.refused[str(node.target), module, source_line(node), hint] += 1
@@ -293,13 +296,7 @@ class _Lowering:
         bound = bind(overload, entry, args, kwargs)
         try:
             return entry.function(*(bound[name] for name in entry.parameters))
-        except (
-            ValueError,
-            TypeError,
-            LookupError,
-            RuntimeError,
-            ArithmeticError,
-        ) as error:
+        except FAILURES as error:
             reason = str(error).partition("\n")[0]
             raise Refuse(f"MLX cannot do this: {reason}") from error
 
@@ -372,7 +369,7 @@ class _Lowering:
             raise Decline("its module does more than this")
         if self.placed.setdefault(path, layer) != layer:
             raise Decline("its weights belong to a layer of another kind")
-        return path or _snake_case(layer.cls.__name__)  # the model is the layer itself
+        return path or snake_case(layer.cls.__name__)  # the model is the layer itself
 
     def _is_main(self, layer: Layer, call: Any) -> bool:
         """Whether a layer is all that a module call does, or an embedding that it then scales."""
@@ -436,10 +433,6 @@ def _share_names(value: torch.fx.Node, node: torch.fx.Node) -> None:
             *own,
             *(name for name in names if name not in own),
         ]
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def _calls_by_module(graph: torch.fx.Graph) -> Counter[str]:

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from torch2mlx.capture.opaque import call_of
 from torch2mlx.lower.facade import Decline, Refuse
-from torch2mlx.lower.registry import MODULES
+from torch2mlx.lower.registry import FAILURES, MODULES
 
 
 class ModuleView:
@@ -47,14 +47,22 @@ def lower_module(arrays: list[Any], weights: list[Any], key: str) -> list[Any]:
         key: Which call it is.
 
     Raises:
-        Refuse: The lowering declines; there is no other way to lower the call.
+        Refuse: The lowering declines, fails or returns something else than the module does: there is no
+            other way to lower the call.
     """
     call = call_of(key)
     view = ModuleView(call.module, dict(zip(call.names, weights, strict=True)))
     args, kwargs = call.arguments(arrays)
+    layer = f"the layer that {type(call.module).__name__} is mapped to"
     try:
-        result = MODULES[type(call.module)](view, *args, **kwargs)
+        results = tree_leaves(MODULES[type(call.module)](view, *args, **kwargs))
     except Decline as error:
-        name = type(call.module).__name__
-        raise Refuse(f"the layer that {name} is mapped to declines: {error}") from error
-    return tree_leaves(result)
+        raise Refuse(f"{layer} declines: {error}") from error
+    except FAILURES as error:
+        reason = str(error).partition("\n")[0]
+        raise Refuse(f"{layer} fails: {reason}") from error
+    assert call.out_spec is not None
+    if len(results) != call.out_spec.num_leaves:
+        count = call.out_spec.num_leaves
+        raise Refuse(f"{layer} gives {len(results)} arrays where PyTorch gives {count}")
+    return results

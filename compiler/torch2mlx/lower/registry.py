@@ -51,6 +51,10 @@ def mlx_dtype(dtype: torch.dtype) -> mlx.core.Dtype:
     return DTYPES[dtype]
 
 
+# What MLX or a lowering raises for arguments that it cannot take
+FAILURES = (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError)
+
+
 @dataclass(frozen=True)
 class Lowering:
     """One entry of a mapping table; it is called with its parameters by position.

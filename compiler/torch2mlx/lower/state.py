@@ -158,8 +158,4 @@ def _write_in_place(graph: torch.fx.Graph, store: Node) -> Node | None:
 
 def _takes_only(node: Node) -> bool:
     """Whether a call makes a new array of what it takes."""
-    module = getattr(node.target, "__module__", "") or ""
-    return node.op == "call_function" and module.partition(".")[0] in (
-        "mlx",
-        "_operator",
-    )
+    return node.op == "call_function" and intrinsics.makes_new(node.target)

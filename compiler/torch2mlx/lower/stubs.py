@@ -91,9 +91,10 @@ class Stubs:
         args: Mapping[str, Any],
     ) -> Stub:
         schema = overload._schema
-        name = STUB + schema.name.partition("::")[2]
+        library, _, short = schema.name.partition("::")
+        name = f"{STUB}{short}"
         if name in {stub.name for stub in self.made.values()}:
-            name += f"_{schema.overload_name}"
+            name = f"{STUB}{library}_{short}_{schema.overload_name or 'default'}"
         place, _, code = source_line(node).partition(": ")
         lines = [f"Called at {Path(place).name}:", f"    {code}"] if place else []
         if overload in OPS:

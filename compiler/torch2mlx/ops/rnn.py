@@ -115,7 +115,7 @@ def lstm(
     batch_first: bool,
 ) -> Any:
     """LSTM layers, with a projection of the hidden state where there is a weight for it."""
-    _no_dropout(dropout, train)
+    no_dropout(dropout, train)
 
     def run(y: Any, states: list[Any], weights: Any, suffix: str) -> tuple[Any, ...]:
         optional = {}
@@ -144,7 +144,7 @@ def gru(
     batch_first: bool,
 ) -> Any:
     """GRU layers."""
-    _no_dropout(dropout, train)
+    no_dropout(dropout, train)
 
     def run(y: Any, states: list[Any], weights: Any, suffix: str) -> tuple[Any, ...]:
         return _named_all(
@@ -170,7 +170,7 @@ def rnn(activation: str) -> Any:
         bidirectional: bool,
         batch_first: bool,
     ) -> Any:
-        _no_dropout(dropout, train)
+        no_dropout(dropout, train)
         function = mlx.core.tanh if activation == "tanh" else mlx.nn.relu
 
         def run(
@@ -231,6 +231,6 @@ def _gates(x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> Any:
     return gates if b_ih is None else gates + (b_ih + b_hh)
 
 
-def _no_dropout(dropout: float, train: bool) -> None:
+def no_dropout(dropout: float, train: bool) -> None:
     if dropout and train:
         raise Refuse("argument `train`=True is not mapped: it drops between layers")

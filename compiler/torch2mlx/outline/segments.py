@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch2mlx.capture import Captured
 from torch2mlx.capture.values import is_read
 from torch2mlx.ir import intrinsics
 from torch2mlx.ir.layer import Layer
+from torch2mlx.ir.names import snake_case
 from torch2mlx.ir.regions import Region, common, is_inside, region
 from torch2mlx.lower.facade import map_values
 from torch2mlx.outline.operands import (
@@ -144,9 +144,7 @@ class Builder:
 
     def _anonymous(self, layer: Layer, segment: Segment) -> str:
         """An attribute for a layer that no PyTorch module stands for: `dropout`, `max_pool2d`."""
-        # RoPE is `rope`, MaxPool2d `max_pool2d`
-        name = layer.cls.__name__
-        base = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
+        base = snake_case(layer.cls.__name__)
         prefix = f"{segment.path}." if segment.path else ""
         made = {i.path: i.callee for item in segment.items for i in invokes(item)}
         names = itertools.chain([base], (f"{base}{i}" for i in itertools.count(2)))

@@ -94,24 +94,21 @@ def _keeps_dtype(node: torch.fx.Node) -> bool:
 class _Functionalise:
     def __init__(self, captured: Captured):
         self.captured = captured
-        self.base: dict[torch.fx.Node, torch.fx.Node] = {}  # view -> what it views
-        self.same: dict[torch.fx.Node, torch.fx.Node] = (
-            {}
-        )  # in-place call -> its operand
-        self.current: dict[torch.fx.Node, torch.fx.Node] = (
-            {}
-        )  # value -> what holds it now
-        self.writes: dict[torch.fx.Node, int] = {}  # base -> how often it was written
-        self.rebound: dict[torch.fx.Node, torch.fx.Node] = {}  # buffer -> new value
-        self.writers: dict[torch.fx.Node, Any] = (
-            {}
-        )  # base -> module stack of the last write
-        self.seen: dict[torch.fx.Node, int] = (
-            {}
-        )  # view -> the writes that `current` shows
-        self.joined: dict[torch.fx.Node, torch.fx.Node] = (
-            {}
-        )  # base -> call that views several
+        # View -> what it views
+        self.base: dict[torch.fx.Node, torch.fx.Node] = {}
+        # In-place call -> its operand
+        self.same: dict[torch.fx.Node, torch.fx.Node] = {}
+        # Value -> what holds it now
+        self.current: dict[torch.fx.Node, torch.fx.Node] = {}
+        # Base -> how often it was written, and the module stack of the last write
+        self.writes: dict[torch.fx.Node, int] = {}
+        self.writers: dict[torch.fx.Node, Any] = {}
+        # Buffer -> new value
+        self.rebound: dict[torch.fx.Node, torch.fx.Node] = {}
+        # View -> the writes that `current` shows
+        self.seen: dict[torch.fx.Node, int] = {}
+        # Base -> call that views several
+        self.joined: dict[torch.fx.Node, torch.fx.Node] = {}
 
     def run(self) -> None:
         mutable = []
@@ -278,9 +275,8 @@ class _Functionalise:
         updates = {node: value}
         while node in self.base:
             base = self.base[node]
-            if isinstance(
-                base.meta["val"], list | tuple
-            ):  # node is one of several views, or of several results
+            if isinstance(base.meta["val"], list | tuple):
+                # The node is one of several views, or of several results
                 if base not in self.base:
                     break
                 base = self.base[base]

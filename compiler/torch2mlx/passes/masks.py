@@ -102,9 +102,8 @@ def _index(
         return None
     if len(indices) != own.ndim or any(tensor_of(i) is None for i in indices):
         return None
-    places: list[int] = (
-        []
-    )  # for each axis of x, the axis of the result that runs along it
+    # For each axis of x, the axis of the result that runs along it
+    places: list[int] = []
     for axis, index in enumerate(indices):
         formula, positions = known.of(index), tensor_of(index)
         assert positions is not None

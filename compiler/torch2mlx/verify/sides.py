@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch2mlx.capture import Captured
 from torch2mlx.emit.interface import interface
 from torch2mlx.emit.weights import as_array
+from torch2mlx.verify.arrays import from_numpy
 
 if TYPE_CHECKING:
     from torch2mlx.api import Program
@@ -68,7 +69,7 @@ def mlx_inputs(program: Program, tensors: Sequence[torch.Tensor]) -> list[mx.arr
 
 def to_mlx(tensor: torch.Tensor) -> mx.array:
     """A tensor as an MLX array of the same dtype; float64 as float32."""
-    array = mx.array(as_array("input", tensor))
+    array = from_numpy(as_array("input", tensor))
     return array.view(mx.bfloat16) if tensor.dtype == torch.bfloat16 else array
 
 

@@ -77,9 +77,8 @@ def xlogy(a: mx.array | float, b: mx.array | float) -> mx.array:
 def gcd(a: mx.array, b: mx.array) -> mx.array:
     """The greatest common divisor of integers; operands broadcast."""
     a, b = mx.abs(a), mx.abs(b)
-    for _ in range(
-        12 * a.dtype.size
-    ):  # as many steps as neighbours in Fibonacci's series
+    # As many steps as neighbours in Fibonacci's series
+    for _ in range(12 * a.dtype.size):
         a, b = mx.where(b == 0, a, b), mx.remainder(a, mx.maximum(b, 1))
     return a
 
@@ -97,9 +96,8 @@ def nextafter(a: mx.array, b: mx.array) -> mx.array:
     moved = (start.view(integers) + step).view(a.dtype)
     tiny = mx.array(1, integers).view(a.dtype)
     moved = mx.where(start == 0, mx.where(b > 0, tiny, -tiny), moved)
-    moved = moved + mx.where(
-        mx.isfinite(a), a - start, 0
-    )  # 0, with the gradient of `a`
+    # Plus 0, with the gradient of `a`
+    moved = moved + mx.where(mx.isfinite(a), a - start, 0)
     return mx.where((a == b) | mx.isnan(b), b, mx.where(mx.isnan(a), a, moved))
 
 
