@@ -30,6 +30,7 @@ import mlx.core as mx
 import mlx.utils
 import numpy as np
 import torch
+from noise import randomise
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
@@ -145,14 +146,6 @@ CASES = {
     },
     "vit_b_32": Case(partial(torchvision_model, "vit_b_32"), images, 224, 256),
 }
-
-
-@torch.no_grad()
-def randomise(model: nn.Module) -> None:
-    """Vary parameters and statistics that are constant: zeros and ones would hide faults."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_floating_point() and (tensor == tensor.flatten()[0]).all():
-            tensor += 0.1 * torch.rand_like(tensor)
 
 
 def measure(case: Case) -> Iterator[str]:

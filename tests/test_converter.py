@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+import torch2mlx
 from tests.lowering import to_mlx, to_numpy
 from tests.weights.test_safetensors import random_bits
 from torch2mlx.converter import (
@@ -339,20 +341,33 @@ def test_what_is_loaded_updates_a_model(tmp_path: Path):
 
 ALONE = """
 import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "mlx", "jinja2", "black", "rich", "networkx"}:
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Block())
+sys.path[:0] = sys.argv[2:]
 import numpy as np
 from torch2mlx.converter import convert, load_converted
 arrays = {"c.weight": np.arange(24, dtype="f4").reshape(2, 3, 2, 2)}
 convert(arrays, sys.argv[1], {"c": "Conv2d"})
 print(load_converted(sys.argv[1])["c"]["weight"].shape)
+for name in ("torch", "mlx", "jinja2"):
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        print("no", name)
 """
 
 
 def test_numpy_is_enough(tmp_path: Path):
-    command = [sys.executable, "-c", ALONE, str(tmp_path / "w.safetensors")]
+    """An interpreter whose only packages are torch2mlx, numpy and safetensors."""
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in ("numpy", "safetensors"):
+        found = Path(importlib.import_module(name).__file__ or "").parent
+        for folder in (found, found.with_name(f"{name}.libs")):
+            if folder.exists():
+                (site / folder.name).symlink_to(folder)
+    ours = Path(torch2mlx.__file__).parents[1]
+    paths = [str(site), str(ours)]
+    file = str(tmp_path / "w.safetensors")
+    command = [sys.executable, "-I", "-S", "-c", ALONE, file, *paths]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("(2, 2, 2, 3)\n", "")
+    wanted = "(2, 2, 2, 3)\nno torch\nno mlx\nno jinja2\n"
+    assert (done.stdout, done.stderr) == (wanted, "")

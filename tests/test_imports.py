@@ -16,8 +16,11 @@ MAY_IMPORT = {
     "silence": set(),
     "stages": set(),
     "ir": set(),
+    "hyperparameters": {"silence"},
     "capture": {"errors", "silence", "ir"},
-    "source": {"errors", "silence", "capture", "weights"},
+    "templates": set(),
+    "decorator": {"errors", "api"},
+    "source": {"errors", "silence", "capture", "decorator", "weights"},
     "passes": {"errors", "ir", "capture", "weights"},
     "lower": {"errors", "ir", "capture", "ops", "layers", "weights"},
     "ops": {"ir", "lower"},
@@ -25,15 +28,34 @@ MAY_IMPORT = {
     "layout": {"errors", "ir", "capture", "passes", "lower", "ops", "weights"},
     "outline": {"errors", "ir", "capture", "lower"},
     "weights": {"errors"},
-    "emit": {"errors", "ir", "capture", "lower", "ops", "outline", "weights"},
+    "emit": {
+        "errors",
+        "ir",
+        "capture",
+        "hyperparameters",
+        "lower",
+        "ops",
+        "outline",
+        "weights",
+    },
     "report": {"ir", "layout"},
     "extend": {"lower"},
     "converter": {"errors", "weights"},
     "quantize": {"weights"},
     "restore": {"errors", "quantize", "weights"},
     "saving": {"errors", "emit", "quantize", "weights"},
+    "review": {"errors", "weights"},
 }
-SEES_EVERYTHING = {"api", "cli", "verify", "__init__"}
+SEES_EVERYTHING = {
+    "__init__",
+    "analysis",
+    "api",
+    "certify",
+    "cli",
+    "dynamo",
+    "verify",
+    "writing",
+}
 
 
 def part_of(path: Path) -> str:

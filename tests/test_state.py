@@ -328,6 +328,11 @@ def test_verify_finds_a_wrong_buffer() -> None:
     assert not verification.ok
     labels = [o.label for case in verification.cases for o in case.outputs if not o.ok]
     assert set(labels) == {"buffer tick.count"}
+    culprit = verification.culprit
+    assert culprit is not None
+    assert (culprit.path, culprit.cause) == ("tick", "state")
+    assert culprit.statement is not None
+    assert culprit.statement.code == "self.count = self.count + 2"
 
 
 def test_verify_leaves_the_buffers_as_they_are() -> None:

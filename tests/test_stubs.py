@@ -108,3 +108,15 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     printed = capsys.readouterr().out
     assert "stub_scale, stub_halves" in printed
     assert "def stub_halves(" in (out / "model_mlx.py").read_text()
+
+
+def test_a_dtype_that_mlx_lacks_has_no_stub() -> None:
+    class Quantized(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.quantize_per_tensor(x, 0.1, 0, torch.quint8).dequantize()
+
+    with pytest.raises(torch2mlx.UnsupportedError) as caught:
+        torch2mlx.compile(Quantized(), (torch.ones(2, 3),), stubs=True)
+    # What takes its result has one
+    ops = [entry.op for entry in caught.value.entries]
+    assert ops == ["aten.quantize_per_tensor.default"]

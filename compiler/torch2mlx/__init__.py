@@ -10,9 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch2mlx.analysis import Analysis, analyze
     from torch2mlx.api import Program, compile
+    from torch2mlx.decorator import export
     from torch2mlx.errors import (
         CaptureError,
+        ConflictError,
         InputError,
         Torch2MLXError,
         Unsupported,
@@ -20,30 +23,41 @@ if TYPE_CHECKING:
     )
     from torch2mlx.extend import register_layer, register_op
     from torch2mlx.restore import to_torch
+    from torch2mlx.verify.folder import verify_folder
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Analysis",
     "CaptureError",
+    "ConflictError",
     "InputError",
     "Program",
     "Torch2MLXError",
     "Unsupported",
     "UnsupportedError",
     "__version__",
+    "analyze",
     "compile",
+    "export",
     "register_layer",
     "register_op",
     "to_torch",
+    "verify_folder",
 ]
 
 _MODULES = {
+    "analyze": "torch2mlx.analysis",
+    "Analysis": "torch2mlx.analysis",
     "compile": "torch2mlx.api",
     "Program": "torch2mlx.api",
+    "export": "torch2mlx.decorator",
     "register_layer": "torch2mlx.extend",
     "register_op": "torch2mlx.extend",
     "to_torch": "torch2mlx.restore",
+    "verify_folder": "torch2mlx.verify.folder",
     "CaptureError": "torch2mlx.errors",
+    "ConflictError": "torch2mlx.errors",
     "InputError": "torch2mlx.errors",
     "Torch2MLXError": "torch2mlx.errors",
     "Unsupported": "torch2mlx.errors",
@@ -51,7 +65,7 @@ _MODULES = {
 }
 
 # What the extra `compile` installs, by import name.
-_COMPILE_EXTRA = {"torch", "mlx", "jinja2", "black", "rich", "networkx"}
+_COMPILE_EXTRA = {"torch", "mlx", "jinja2", "black", "rich", "networkx", "pygments"}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import math
 import re
 import types
@@ -18,25 +19,21 @@ from torch.export import ExportedProgram
 from torch2mlx import passes
 from torch2mlx.capture import Captured, capture
 from torch2mlx.emit import emit
+from torch2mlx.emit.arguments import bind, config_of
 from torch2mlx.emit.interface import interface
-from torch2mlx.emit.loading import PLAIN
 from torch2mlx.emit.weights import COUNTER, StateDict, make_plan, quantizable
 from torch2mlx.errors import InputError
-from torch2mlx.layout import IOLayout, assign_layouts
+from torch2mlx.hyperparameters import twin_of
+from torch2mlx.ir.decision import Decision
+from torch2mlx.layout import IOLayout, assign_layouts, keep_layouts
 from torch2mlx.lower.driver import Lowered, lower
 from torch2mlx.lower.evaluation import evaluation_notes
 from torch2mlx.lower.metal import metal_problems
 from torch2mlx.lower.registry import MODULES
 from torch2mlx.outline import Outlined, outline
 from torch2mlx.report import Report
-from torch2mlx.saving import (
-    MODEL_FILE,
-    FromCheckpoint,
-    Output,
-    config_text,
-    prepare,
-    write_folder,
-)
+from torch2mlx.review.merge import Merge
+from torch2mlx.saving import MODEL_FILE, FromCheckpoint, Output, prepare
 from torch2mlx.stages import STAGES
 from torch2mlx.verify import Verification
 from torch2mlx.verify import verify as verify_program
@@ -44,6 +41,9 @@ from torch2mlx.verify.arrays import from_numpy
 from torch2mlx.weights import open_checkpoint, safetensors
 from torch2mlx.weights.plan import WeightPlan, apply
 from torch2mlx.weights.quantization import quantization
+from torch2mlx.writing import Extras, merged, write
+
+NOTHING = Extras()
 
 
 def compile(
@@ -72,9 +72,11 @@ def compile(
             by name, e.g. {"x": "torch", "output": "mlx"}: a parameter of `forward`, all that is returned,
             or a part of that such as "output[0]".
         name: The model's name in the generated file's first line and config.json.
-        disable: Names of passes to leave out.
-        fold_bn: Fold each BatchNorm into the convolution or linear layer before it: faster, but not
-            for training.
+        disable: Names of passes to leave out; without "layout" there are transposes around every
+            convolution, and images come in and go out as in PyTorch.
+        fold_bn: Fold what inference does not change: each BatchNorm into the convolution or linear layer
+            before it, what is computed from parameters alone into one array. Faster, but not for
+            training; PyTorch's weights cannot be restored from the result.
         stubs: Operators that are not mapped become functions to fill in, instead of an error.
         program: An exported program to compile instead of exporting `model`.
         progress: Called with the name of each stage when it begins.
@@ -98,16 +100,63 @@ def compile(
     begin("passes")
     decisions = passes.run(captured, disable, fold_bn=fold_bn)
     dumps["passes"] = str(captured.graph)
+    return translate(
+        model,
+        captured,
+        decisions,
+        io_layout=io_layout,
+        name=name,
+        stubs=stubs,
+        begin=begin,
+        dumps=dumps,
+        assign=passes.LAYOUT not in disable,
+    )
+
+
+def translate(
+    model: torch.nn.Module,
+    captured: Captured,
+    decisions: list[Decision],
+    *,
+    io_layout: IOLayout,
+    name: str | None,
+    stubs: bool,
+    begin: Callable[[str], None],
+    dumps: dict[str, str],
+    assign: bool = True,
+) -> Program:
+    """The second half of `compile`: from a captured and simplified graph to the program.
+
+    Args:
+        model: What was captured.
+        captured: Its graph.
+        decisions: What the passes decided.
+        io_layout: As for `compile`.
+        name: As for `compile`.
+        stubs: As for `compile`.
+        begin: Called with the name of each stage when it begins.
+        dumps: What the stages before made; it is added to.
+        assign: Whether to assign layouts.
+
+    Raises:
+        UnsupportedError: Some operators are not mapped.
+        InputError: The layouts do not fit the model.
+    """
     begin("lower")
     lowered = lower(captured, stubs)
     dumps["lower"] = str(lowered.graph)
     begin("layout")
-    transposes = assign_layouts(lowered, captured, io_layout)
+    transposes = (
+        assign_layouts(lowered, captured, io_layout)
+        if assign
+        else keep_layouts(lowered)
+    )
     dumps["layout"] = str(lowered.graph)
     begin("outline")
     outlined = outline(lowered, captured)
     dumps["outline"] = str(outlined)
     begin("emit")
+    outlined.arguments = bind(outlined, twin_of(model))
     title = name or outlined.classes[-1].name
     plan = make_plan(outlined, captured)
     source = emit(outlined, captured, plan, captured.model_class, title)
@@ -173,6 +222,7 @@ class Program:
         self.plan = plan
         self._dumps = dumps
         self._tensors = StateDict(captured.tensors)
+        self._replaced: dict[str, mx.array | None] = {}
 
     def __repr__(self) -> str:
         lines = self.source.count("\n")
@@ -194,9 +244,10 @@ class Program:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What config.json holds: enough for `mlx_lm.utils.load_model` to find the model file."""
+        """What config.json holds: the model's numbers, and what `mlx_lm.utils.load_model` needs."""
         kind = re.sub(r"\W+", "_", self.name).strip("_").lower()
-        return {"model_file": MODEL_FILE, "model_type": kind}
+        numbers = config_of(self.outlined.arguments)
+        return numbers | {"model_file": MODEL_FILE, "model_type": kind}
 
     def output(
         self,
@@ -237,9 +288,12 @@ class Program:
         group_size: int | None = None,
         mode: str = "affine",
         files: Mapping[str, str | bytes] | None = None,
+        extras: Extras = NOTHING,
         progress: Callable[[int], None] | None = None,
     ) -> Path:
         """Write the folder: the model's source, its weights and config.json, all of it or nothing.
+
+        Edits of an older compile's `model_mlx.py` are kept: they are merged with what is generated now.
 
         Args:
             path: The folder. Files of an older compile are replaced, others stay.
@@ -250,6 +304,7 @@ class Program:
             group_size: How many weights share a scale; None for the default of the mode.
             mode: "affine", "mxfp4", "nvfp4" or "mxfp8".
             files: Further files to write beside: name -> content.
+            extras: What else it holds: a certificate, comments, a source map.
             progress: Called with the number of weight bytes written since the last call.
 
         Returns:
@@ -258,6 +313,8 @@ class Program:
         Raises:
             InputError: The folder cannot be written, the checkpoint is malformed or lacks weights, an
                 option is wrong, or the model has no values (meta device).
+            ConflictError: Edits conflict with what is generated now. The folder is written, and the
+                conflicts are marked in `model_mlx.py`.
         """
         output = self.output(
             weights=weights,
@@ -266,7 +323,7 @@ class Program:
             group_size=group_size,
             mode=mode,
         )
-        return self.write(path, output, files=files, progress=progress)
+        return self.write(path, output, files=files, extras=extras, progress=progress)
 
     def write(
         self,
@@ -274,31 +331,44 @@ class Program:
         output: Output,
         *,
         files: Mapping[str, str | bytes] | None = None,
+        extras: Extras = NOTHING,
         progress: Callable[[int], None] | None = None,
     ) -> Path:
         """Write the folder with what `output` gave; see `save`."""
-        source = self.source
-        if output.loading != PLAIN:
-            source = emit(
-                self.outlined,
-                self.captured,
-                self.plan,
-                self.captured.model_class,
-                self.name,
-                output.loading,
-            )
-        config = config_text(self.config | output.config)
-        texts = {**(files or {}), MODEL_FILE: source, "config.json": config}
-        return write_folder(path, output, texts, progress)
+        return write(self, Path(path), output, extras, files, progress)
 
-    def load(self) -> mlx.nn.Module:
-        """The generated model with its weights, in evaluation mode; nothing is written."""
+    def merged(self, path: str | Path, output: Output, extras: Extras) -> Merge:
+        """What the texts of a folder become when `write` writes it; see `torch2mlx.review`."""
+        return merged(self, Path(path), output, extras)
+
+    def with_source(
+        self, source: str, replaced: Mapping[str, mx.array | None] | None = None
+    ) -> Program:
+        """The same program with another text of the generated file, e.g. an edited one.
+
+        Args:
+            source: The text.
+            replaced: Arrays to load in place of the model's, or with None, not to load.
+        """
+        other = copy.copy(self)
+        other.source = source
+        other._replaced = {**self._replaced, **(replaced or {})}
+        return other
+
+    def load(self, arrays: Mapping[str, mx.array] | None = None) -> mlx.nn.Module:
+        """The generated model in evaluation mode; nothing is written.
+
+        Args:
+            arrays: Its weights, by parameter path; None for those of the PyTorch model.
+        """
         module = types.ModuleType("model_mlx")
         module.__file__ = MODEL_FILE
-        exec(builtins.compile(self.source, MODEL_FILE, "exec"), module.__dict__)
+        code = builtins.compile(self.source, MODEL_FILE, "exec", dont_inherit=True)
+        exec(code, module.__dict__)
         cls = getattr(module, self.outlined.classes[-1].name)
         model = cls()
-        model.load_weights(list(self.arrays().items()), strict=True)
+        weights = self.arrays() if arrays is None else arrays
+        model.load_weights(list(weights.items()), strict=True)
         model.eval()
         return model
 
@@ -310,12 +380,26 @@ class Program:
             arrays[entry.key] = (
                 array.view(mx.bfloat16) if entry.out_dtype == "BF16" else array
             )
-        return arrays
+        arrays |= {k: a for k, a in self._replaced.items() if a is not None}
+        return {k: a for k, a in arrays.items() if self._replaced.get(k, a) is not None}
 
     def verify(
-        self, *, absolute: float = 1e-4, relative: float = 1e-3, seed: int = 0
+        self,
+        *,
+        absolute: float = 1e-4,
+        relative: float = 1e-3,
+        seed: int = 0,
+        repro: str | Path | None = None,
+        folder: Path | None = None,
     ) -> Verification:
         """Compare the generated model with PyTorch; see `torch2mlx.verify.verify`.
+
+        Args:
+            absolute: Largest difference that is allowed beside zeros.
+            relative: Largest difference that is allowed, relative to the largest value of an output.
+            seed: Of the random inputs.
+            repro: Where to write a script that shows the first difference.
+            folder: The folder that the code was read from, for that script.
 
         Raises:
             InputError: The model has stubs, so that it cannot run.
@@ -323,4 +407,11 @@ class Program:
         if self.report.stubs:
             names = ", ".join(self.report.stubs)
             raise InputError(f"nothing to compare before {names} is filled in")
-        return verify_program(self, absolute=absolute, relative=relative, seed=seed)
+        return verify_program(
+            self,
+            absolute=absolute,
+            relative=relative,
+            seed=seed,
+            repro=None if repro is None else Path(repro),
+            folder=folder,
+        )

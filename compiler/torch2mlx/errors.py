@@ -13,6 +13,10 @@ class InputError(Torch2MLXError):
     """Bad usage: an unreadable source, a malformed spec, an unwritable folder."""
 
 
+class ConflictError(Torch2MLXError):
+    """Edits of a generated file conflict with what is generated now; the file marks where."""
+
+
 class CaptureError(Torch2MLXError):
     """`torch.export` cannot capture the model as one graph."""
 

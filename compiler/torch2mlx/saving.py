@@ -15,7 +15,7 @@ from torch2mlx.weights import folder
 from torch2mlx.weights.casting import FLOATS
 from torch2mlx.weights.checkpoint import Checkpoint
 from torch2mlx.weights.inverse import lossy_sources
-from torch2mlx.weights.plan import Array, WeightPlan, apply
+from torch2mlx.weights.plan import Array, WeightEntry, WeightPlan, apply
 from torch2mlx.weights.quantization import Quantization
 from torch2mlx.weights.safetensors import size_of, write
 from torch2mlx.weights.shards import (
@@ -27,6 +27,9 @@ from torch2mlx.weights.shards import (
 )
 
 MODEL_FILE = "model_mlx.py"
+CONFIG_FILE = "config.json"
+MAP_FILE = "model_mlx.map.json"
+CERTIFICATE_FILE = "certificate.safetensors"
 PLAN_FILE = "weights.json"
 PARTS_FILE = "weight_parts.safetensors"
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -128,6 +131,7 @@ def write_folder(
     output: Output,
     texts: Mapping[str, str | bytes],
     progress: Callable[[int], None] | None = None,
+    last: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes the folder, all of it or nothing.
 
@@ -136,6 +140,7 @@ def write_folder(
         output: Its weights.
         texts: Its other files.
         progress: Called with the number of bytes written since the last call.
+        last: Called with the folder that will take its place when all else is written.
     """
 
     def weights(stage: Path) -> None:
@@ -154,9 +159,11 @@ def write_folder(
                 [(key, *known[key]) for key in kept],
                 output.sources.__getitem__,
             )
+        if last is not None:
+            last(stage)
 
     def stale(name: str) -> bool:
-        return is_weights_file(name) or name == PARTS_FILE
+        return is_weights_file(name) or name in (PARTS_FILE, CERTIFICATE_FILE, MAP_FILE)
 
     return folder.save_folder(
         path, {**texts, PLAN_FILE: output.plan.to_json()}, weights, stale
@@ -201,11 +208,16 @@ class FromCheckpoint(Mapping[str, Array]):
             raise InputError(f"{checkpoint.path} lacks the weights {names}{more}")
         needed = {*self._names.values(), *plan.aliases, *plan.unused}
         self.unused = sorted(checkpoint.tensors.keys() - needed)
-        entries = (
-            replace(entry, dtype=self._dtype(entry.sources[0], entry.dtype))
-            for entry in plan.entries
-        )
+        entries = (self._retyped(entry) for entry in plan.entries)
         self.plan = replace(plan, entries=tuple(entries))
+
+    def _retyped(self, entry: WeightEntry) -> WeightEntry:
+        given = zip(entry.sources, entry.source_dtypes, strict=True)
+        dtypes = tuple(self._dtype(key, dtype) for key, dtype in given)
+        if not entry.expression:
+            return replace(entry, dtype=dtypes[0])
+        floats = [dtype for dtype in dtypes if dtype in FLOATS]
+        return replace(entry, dtype=floats[0], dtypes=dtypes)
 
     def _dtype(self, key: str, dtype: str) -> str:
         if key in self._constants:

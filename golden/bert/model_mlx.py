@@ -8,11 +8,30 @@ Outputs
     pooler_output: float32 [B, 32]
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
+
+
+@dataclass
+class ModelArgs:
+    vocab_size: int = 99
+    hidden_size: int = 32
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    intermediate_size: int = 37
+    hidden_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+
+    @classmethod
+    def from_dict(cls, config: dict) -> "ModelArgs":
+        """The numbers of config.json."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{k: v for k, v in config.items() if k in known})
 
 
 def masked_attention(
@@ -24,13 +43,16 @@ def masked_attention(
 
 
 class BertEmbeddings(nn.Module):
-    def __init__(self):
+    def __init__(self, args: ModelArgs):
         super().__init__()
-        self.word_embeddings = nn.Embedding(99, 32)
-        self.token_type_embeddings = nn.Embedding(2, 32)
-        self.position_embeddings = nn.Embedding(512, 32)
-        self.LayerNorm = nn.LayerNorm(32, eps=1e-12)
-        self.dropout = nn.Dropout(0.1)
+        hidden_size = args.hidden_size
+        self.word_embeddings = nn.Embedding(args.vocab_size, hidden_size)
+        self.token_type_embeddings = nn.Embedding(args.type_vocab_size, hidden_size)
+        self.position_embeddings = nn.Embedding(
+            args.max_position_embeddings, hidden_size
+        )
+        self.LayerNorm = nn.LayerNorm(hidden_size, eps=args.layer_norm_eps)
+        self.dropout = nn.Dropout(args.hidden_dropout_prob)
 
     def __call__(self, input_ids: mx.array) -> mx.array:
         B, T = input_ids.shape
@@ -42,70 +64,78 @@ class BertEmbeddings(nn.Module):
 
 
 class BertSelfAttention(nn.Module):
-    def __init__(self):
+    def __init__(self, args: ModelArgs):
         super().__init__()
-        self.query = nn.Linear(32, 32)
-        self.key = nn.Linear(32, 32)
-        self.value = nn.Linear(32, 32)
+        self.attention_head_size = args.hidden_size // args.num_attention_heads
+        self.scaling = self.attention_head_size**-0.5
+        self.query = nn.Linear(args.hidden_size, args.hidden_size)
+        self.key = nn.Linear(args.hidden_size, args.hidden_size)
+        self.value = nn.Linear(args.hidden_size, args.hidden_size)
 
     def __call__(self, hidden_states: mx.array, attention_mask: mx.array) -> mx.array:
         B, T, _ = hidden_states.shape
-        query_layer = self.query(hidden_states).reshape(B, T, -1, 8).swapaxes(1, 2)
-        key_layer = self.key(hidden_states).reshape(B, T, -1, 8).swapaxes(1, 2)
-        value_layer = self.value(hidden_states).reshape(B, T, -1, 8).swapaxes(1, 2)
+        query_layer = self.query(hidden_states)
+        query_layer = query_layer.reshape(B, T, -1, self.attention_head_size)
+        query_layer = query_layer.swapaxes(1, 2)
+        key_layer = self.key(hidden_states)
+        key_layer = key_layer.reshape(B, T, -1, self.attention_head_size)
+        key_layer = key_layer.swapaxes(1, 2)
+        value_layer = self.value(hidden_states)
+        value_layer = value_layer.reshape(B, T, -1, self.attention_head_size)
+        value_layer = value_layer.swapaxes(1, 2)
         attn_output = masked_attention(
-            query_layer, key_layer, value_layer, attention_mask, 8**-0.5
+            query_layer, key_layer, value_layer, attention_mask, self.scaling
         )
         return attn_output.swapaxes(1, 2).reshape(B, T, -1)
 
 
 class BertSelfOutput(nn.Module):
-    def __init__(self):
+    def __init__(self, args: ModelArgs):
         super().__init__()
-        self.dense = nn.Linear(32, 32)
-        self.dropout = nn.Dropout(0.1)
-        self.LayerNorm = nn.LayerNorm(32, eps=1e-12)
+        self.dense = nn.Linear(args.hidden_size, args.hidden_size)
+        self.dropout = nn.Dropout(args.hidden_dropout_prob)
+        self.LayerNorm = nn.LayerNorm(args.hidden_size, eps=args.layer_norm_eps)
 
     def __call__(self, hidden_states: mx.array, input_tensor: mx.array) -> mx.array:
         return self.LayerNorm(self.dropout(self.dense(hidden_states)) + input_tensor)
 
 
 class BertAttention(nn.Module):
-    def __init__(self):
+    def __init__(self, args: ModelArgs):
         super().__init__()
-        self.self = BertSelfAttention()
-        self.output = BertSelfOutput()
+        self.self = BertSelfAttention(args)
+        self.output = BertSelfOutput(args)
 
     def __call__(self, hidden_states: mx.array, attention_mask: mx.array) -> mx.array:
         return self.output(self.self(hidden_states, attention_mask), hidden_states)
 
 
 class BertIntermediate(nn.Module):
-    def __init__(self):
+    def __init__(self, args: ModelArgs):
         super().__init__()
-        self.dense = nn.Linear(32, 37)
+        self.dense = nn.Linear(args.hidden_size, args.intermediate_size)
 
     def __call__(self, hidden_states: mx.array) -> mx.array:
         return nn.gelu(self.dense(hidden_states))
 
 
 class BertOutput(nn.Module):
-    def __init__(self):
+    def __init__(self, args: ModelArgs):
         super().__init__()
-        self.dense = nn.Linear(37, 32)
-        self.dropout = nn.Dropout(0.1)
-        self.LayerNorm = nn.LayerNorm(32, eps=1e-12)
+        self.dense = nn.Linear(args.intermediate_size, args.hidden_size)
+        self.dropout = nn.Dropout(args.hidden_dropout_prob)
+        self.LayerNorm = nn.LayerNorm(args.hidden_size, eps=args.layer_norm_eps)
 
     def __call__(self, hidden_states: mx.array, input_tensor: mx.array) -> mx.array:
         return self.LayerNorm(self.dropout(self.dense(hidden_states)) + input_tensor)
 
 
 class BertLayer(nn.Module):
-    def __init__(self):
+    def __init__(self, args: ModelArgs):
         super().__init__()
-        self.attention = BertAttention()
-        self.intermediate = BertIntermediate()
-        self.output = BertOutput()
+        self.attention = BertAttention(args)
+        self.intermediate = BertIntermediate(args)
+        self.output = BertOutput(args)
 
     def __call__(self, hidden_states: mx.array, attention_mask: mx.array) -> mx.array:
         self_attention_output = self.attention(hidden_states, attention_mask)
@@ -114,9 +144,9 @@ class BertLayer(nn.Module):
 
 
 class BertEncoder(nn.Module):
-    def __init__(self):
+    def __init__(self, args: ModelArgs):
         super().__init__()
-        self.layer = [BertLayer() for _ in range(2)]
+        self.layer = [BertLayer(args) for _ in range(args.num_hidden_layers)]
 
     def __call__(self, hidden_states: mx.array, attention_mask: mx.array) -> mx.array:
         for layer in self.layer:
@@ -125,20 +155,20 @@ class BertEncoder(nn.Module):
 
 
 class BertPooler(nn.Module):
-    def __init__(self):
+    def __init__(self, args: ModelArgs):
         super().__init__()
-        self.dense = nn.Linear(32, 32)
+        self.dense = nn.Linear(args.hidden_size, args.hidden_size)
 
     def __call__(self, hidden_states: mx.array) -> mx.array:
         return mx.tanh(self.dense(hidden_states[:, 0]))
 
 
 class BertModel(nn.Module):
-    def __init__(self):
+    def __init__(self, args: ModelArgs = ModelArgs()):
         super().__init__()
-        self.embeddings = BertEmbeddings()
-        self.encoder = BertEncoder()
-        self.pooler = BertPooler()
+        self.embeddings = BertEmbeddings(args)
+        self.encoder = BertEncoder(args)
+        self.pooler = BertPooler(args)
 
     def __call__(
         self, input_ids: mx.array, attention_mask: mx.array
@@ -163,17 +193,4 @@ def load_model(
     return model
 
 
-@dataclass
-class ModelArgs:
-    """What `mlx_lm` makes of config.json: the model has no options."""
-
-    @classmethod
-    def from_dict(cls, config: dict) -> "ModelArgs":
-        return cls()
-
-
-class Model(BertModel):
-    """The model as `mlx_lm.utils.load_model` constructs it."""
-
-    def __init__(self, args: ModelArgs):
-        super().__init__()
+Model = BertModel  # the name that `mlx_lm.utils.load_model` looks for

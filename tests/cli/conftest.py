@@ -15,7 +15,9 @@ import torch2mlx
 from torch2mlx.ir.decision import Decision
 from torch2mlx.layout import Transpose
 from torch2mlx.report import Report
+from torch2mlx.review.merge import Merge
 from torch2mlx.weights import save_folder
+from torch2mlx.writing import Extras
 
 NET = """\
 import torch
@@ -109,8 +111,11 @@ class FakeProgram:
     def dump(self, stage: str) -> str:
         return f"stage {stage} [1]"
 
-    def verify(self) -> FakeVerification:
+    def verify(self, repro: Path | None = None) -> FakeVerification:
         return FakeVerification(self.ok)
+
+    def merged(self, path: Path, output: FakeOutput, extras: Extras) -> Merge:
+        return Merge(path, {}, {})
 
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -118,7 +123,7 @@ class FakeProgram:
         self.options = options
         return FakeOutput()
 
-    def write(self, path, output, *, files=None, progress=None) -> Path:
+    def write(self, path, output, *, files=None, extras=None, progress=None) -> Path:
         def weights(folder: Path) -> None:
             (folder / "model.safetensors").write_bytes(b"weights")
             if self.error is not None:

@@ -36,6 +36,8 @@ def test_help_shows_every_option_and_examples(capsys):
         "--no-verify",
         "--dump STAGE",
         "--explain",
+        "--analyze",
+        "--report FILE",
         "--disable-pass NAME",
         "--trust-pickle",
         "--task TASK",
@@ -75,8 +77,11 @@ def test_stages_are_those_of_the_compiler():
 @pytest.mark.parametrize(
     ("argv", "why"),
     [
-        ([], "give either SOURCE or --to-torch FOLDER"),
-        (["a:b", "--to-torch", "x"], "give either SOURCE or --to-torch FOLDER"),
+        ([], "give either SOURCE or --to-torch FOLDER or --diff OLD NEW"),
+        (
+            ["a:b", "--to-torch", "x"],
+            "give either SOURCE or --to-torch FOLDER or --diff OLD NEW",
+        ),
         (["a:b", "--mode", "mxfp4"], "--group-size and --mode go with --quantize BITS"),
         (
             ["a:b", "--group-size", "32"],
@@ -106,7 +111,7 @@ def test_bad_usage(capsys, argv: list[str], why: str):
 @pytest.mark.parametrize(
     ("argv", "layout"),
     [
-        ([], "mlx"),
+        ([], None),
         (["torch"], "torch"),
         (["x=torch", "output[0]=mlx"], {"x": "torch", "output[0]": "mlx"}),
     ],

@@ -137,11 +137,14 @@ def _run_console(block: Block, where: str) -> None:
 def _called(program: str, arguments: list[str]) -> str:
     """What a command prints on stdout and stderr."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+    with (
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+        # argparse leaves by an exception, and a script may
+        contextlib.suppress(SystemExit),
+    ):
         if program == "torch2mlx-compile":
-            # argparse leaves by an exception
-            with contextlib.suppress(SystemExit):
-                main(arguments)
+            main(arguments)
         else:
             _run_script(arguments)
     return printed.getvalue()

@@ -348,7 +348,7 @@ def test_sizes_that_would_be_wrong_are_refused() -> None:
 
     x = torch.randn(2, 5, 8)
     module = check(Positions(), (x,), (torch.randn(3, 16, 8),)).load()
-    with pytest.raises(ValueError, match="x must have T <= 16, not 17"):
+    with pytest.raises(ValueError, match="x must have 2 <= T <= 16, not 17"):
         module(mx.zeros((2, 17, 8)))
     with pytest.raises(ValueError, match="x must have B >= 2, not 1"):
         module(mx.zeros((1, 5, 8)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import nn
 import torch2mlx
 from tests.golden.models import MLP
 from tests.test_api import NAMES
+from torch2mlx.emit.loading import Loading
 from torch2mlx.emit.module import MODE
 from torch2mlx.emit.renames import renaming
 from torch2mlx.emit.sanitize import sanitize
@@ -167,6 +169,72 @@ def test_shapes_that_do_not_tell_are_left_alone():
     assert sanitize(plan) == ""
     both = WeightPlan((*plan.entries, one("deep.weight", (8, 4, 3, 3), steps=LAST)))
     assert "weights['deep.weight'].shape != (8, 4, 3, 3)" in sanitize(both)
+
+
+def test_a_counter_of_pytorch_tells():
+    class Square(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3)
+            self.norm = nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.norm(self.conv(x))
+
+    net = Square().eval()
+    program = torch2mlx.compile(net, (torch.randn(2, 3, 8, 8),))
+    assert 'if "norm.num_batches_tracked" not in weights:' in program.source
+    checkpoint(program.plan, net.state_dict())
+
+
+class Masked(nn.Module):
+    """It adds numbers that no formula gives and no checkpoint holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3)
+        numbers = torch.tensor([0.1, 0.7, -3.0]).reshape(3, 1, 1)
+        self.register_buffer("shift", numbers, persistent=False)
+
+    def forward(self, x):
+        return self.conv(x) + self.shift
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_constants_come_from_the_module_s_own_file(sharded: bool, tmp_path: Path):
+    """Only they tell here what has been converted."""
+    torch.manual_seed(0)
+    net = Masked().eval()
+    program = torch2mlx.compile(net, (torch.randn(2, 3, 8, 8),))
+    assert program.plan.constants == ("shift",)
+    output = program.output()
+    if sharded:
+        output = replace(output, loading=Loading(sharded=True), limit=64)
+    folder = program.write(tmp_path / "out", output)
+    source = (folder / "model_mlx.py").read_text()
+    assert 'if "shift" in weights:' in source
+    namespace: dict[str, Any] = {"__file__": str(folder / "model_mlx.py")}
+    exec(source, namespace)
+    twin = Masked()
+    (tmp_path / "torch").mkdir()
+    save_file(twin.state_dict(), tmp_path / "torch" / "model.safetensors")
+    file = "torch" if sharded else "torch/model.safetensors"
+    found = namespace["load_model"](tmp_path / file)
+    assert np.array_equal(found.shift, namespace["load_model"]().shift)
+    wanted = twin.conv.weight.detach().permute(0, 2, 3, 1)
+    assert np.array_equal(found.conv.weight, wanted)
+    assert np.array(found.shift).ravel().tolist() == net.shift.ravel().tolist()
+
+
+def test_a_constant_added_to_a_weight_is_left_to_the_converter():
+    entry = WeightEntry("a", ("w", "c"), "F32", ((2,), (2,)), merge="sum")
+    assert sanitize(WeightPlan((entry, one("b", (2,), "d")), constants=("c",))) == ""
+
+
+def test_a_long_condition_compares_one_axis():
+    key = "vision_model.embeddings.patch_embedding.projection.weight"
+    plan = WeightPlan((one(key, (8, 3, 4, 4), steps=LAST),))
+    assert f"if weights['{key}'].shape[1] != 3:" in sanitize(plan)
 
 
 def test_names_that_change_places_are_left_alone():

@@ -134,4 +134,6 @@ def test_header(source: str) -> None:
     assert docstring and "compiled from" in docstring.partition("\n\n")[0]
     assert "__main__" not in source
     assert "torch2mlx" not in source
-    assert isinstance(tree.body[-1], ast.ClassDef) and tree.body[-1].name == "Model"
+    last = tree.body[-1]
+    name = ast.unparse(last.targets[0]) if isinstance(last, ast.Assign) else ""
+    assert (last.name if isinstance(last, ast.ClassDef) else name) == "Model"

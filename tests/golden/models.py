@@ -57,6 +57,25 @@ def bert() -> Case:
     return BertModel(config), (), {"input_ids": tokens, "attention_mask": mask}
 
 
+def llama() -> Case:
+    """Grouped queries, and no padding."""
+    declare_torchvision_ops()
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=37,
+        max_position_embeddings=64,
+        use_cache=False,
+    )
+    tokens = torch.randint(0, 99, (2, 16))
+    return LlamaForCausalLM(config), (), {"input_ids": tokens}
+
+
 def _torchvision(name: str, side: int) -> Case:
     declare_torchvision_ops()
     import torchvision.models
@@ -70,4 +89,5 @@ MODELS: dict[str, Callable[[], Case]] = {
     "resnet18": resnet18,
     "vit_b_32": vit_b_32,
     "bert": bert,
+    "llama": llama,
 }

@@ -23,7 +23,6 @@ def _random(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.zoo
 @pytest.mark.parametrize(
     ("name", "size"),
     [
@@ -49,7 +48,6 @@ def test_no_transpose(torchvision_models: Any, name: str, size: int) -> None:
     assert result.outputs == [None]
 
 
-@pytest.mark.zoo
 def test_global_pool_is_a_mean_over_two_axes(torchvision_models: Any) -> None:
     result = assigned(
         torchvision_models.resnet18(), (torch.randn(2, 3, 64, 64),), passes=run
@@ -61,7 +59,6 @@ def test_global_pool_is_a_mean_over_two_axes(torchvision_models: Any) -> None:
     assert result.calls()[-2:] == ["mean", "Linear"]
 
 
-@pytest.mark.zoo
 def test_vision_transformer(torchvision_models: Any) -> None:
     model = torchvision_models.VisionTransformer(224, 32, 2, 3, 24, 48, num_classes=7)
     result = assigned(_random(model), (torch.randn(2, 3, 224, 224),), passes=run)
@@ -70,7 +67,6 @@ def test_vision_transformer(torchvision_models: Any) -> None:
     assert result.calls()[1:3] == ["Conv2d", "flatten"]
 
 
-@pytest.mark.zoo
 def test_swin(torchvision_models: Any) -> None:
     model = torchvision_models.SwinTransformer(
         [4, 4], 12, [1, 1], [2, 4], [3, 3], num_classes=5

@@ -78,6 +78,24 @@ def test_near_misses(near: str) -> None:
     left_alone(name, name, function, torch.randn(2, 3))
 
 
+ALMOST: dict[str, tuple[str, Callable[..., Any], str]] = {
+    "short": (
+        "gelu",
+        lambda x: x * 0.5 * (1 + torch.erf(x * 0.7071)),
+        "its number 0.7071 is not 0.707106781",
+    ),
+    "cubic": (*NEAR["cubic"], "its number 0.0447 is not 0.044715"),
+    "quick": (*NEAR["quick"], "its number 1.7 is not 1.702"),
+}
+
+
+@pytest.mark.parametrize("name", ALMOST)
+def test_a_number_that_is_nearly_right_is_told(name: str) -> None:
+    fusion, function, why = ALMOST[name]
+    captured = fused(fusion, function, (torch.randn(2, 3),), tolerance=0.0)
+    assert decisions(captured, fusion) == [("declined", why)]
+
+
 def test_a_gate_that_is_used_elsewhere() -> None:
     def function(x: Any) -> Any:
         gate = torch.sigmoid(x)

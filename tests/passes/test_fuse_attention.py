@@ -131,6 +131,27 @@ NEAR: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.parametrize("scale", [0.5 + 1e-6, 0.25, -0.5])
+def test_scales_that_are_not_of_the_size(scale: float) -> None:
+    def function(q: Any, k: Any, v: Any) -> Any:
+        return (q @ k.mT * scale).softmax(-1) @ v
+
+    args = qkv(2, 5, 5)
+    assert attention(fused("attention", function, args))["scale"] == scale
+    run_lowered(function, args)
+
+
+def test_keys_that_are_not_transposed() -> None:
+    """The operator transposes them, so it gets their transpose."""
+
+    def function(q: Any, k: Any, v: Any) -> Any:
+        return (q @ k).softmax(-1) @ v
+
+    args = qkv(2, 5, 4)
+    assert ops(fused("attention", function, args)) == {"transpose": 1, SDPA: 1}
+    run_lowered(function, args)
+
+
 @pytest.mark.parametrize("near", NEAR)
 def test_near_misses(near: str) -> None:
     left_alone("attention", SDPA, NEAR[near], *qkv(2, 5, 5))
@@ -307,3 +328,71 @@ def test_other_repeats_stay() -> None:
         captured = fused("repeated_heads", function, grouped(2, 5))
         assert not attention(captured)["enable_gqa"]
         run_lowered(function, grouped(2, 5))
+
+
+def capped(repeat_keys: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Gemma 2: no operator computes the tanh of the scores."""
+
+    def function(q: Any, k: Any, v: Any) -> Any:
+        k, v = repeat_keys(k), repeat_keys(v)
+        scores = torch.tanh(q @ k.transpose(2, 3) * 0.5 / 50) * 50
+        return scores.softmax(-1) @ v
+
+    return function
+
+
+@pytest.mark.parametrize("form", REPEATS)
+def test_grouped_products(form: str) -> None:
+    function = capped(REPEATS[form])
+    args, others = grouped(2, 5), grouped(3, 4)
+    captured = fused("grouped_product", function, args, others)
+    assert not {"expand", "repeat_interleave"} & set(ops(captured))
+    assert ops(captured)["matmul"] == 2
+    run_lowered(function, args, others)
+
+
+GROUPS: dict[str, Callable[[Any], Any]] = {
+    "in turn": lambda x: x.repeat(1, 3, 1, 1),
+    "along another axis": lambda x: x.repeat_interleave(3, 2)[:, :, : x.shape[2]][
+        :, [0, 0, 0, 1, 1, 1]
+    ],
+    "of another batch": lambda x: repeat(x[:1], 3).expand(x.shape[0], -1, -1, -1),
+}
+
+
+@pytest.mark.parametrize("form", GROUPS)
+def test_products_that_stay(form: str) -> None:
+    captured = fused("grouped_product", capped(GROUPS[form]), grouped(2, 5))
+    assert not ops(captured)["unflatten"]
+
+
+def test_repeated_keys_that_are_returned() -> None:
+    """They are made anyway, yet each product reads the fewer keys."""
+
+    def function(q: Any, k: Any, v: Any) -> Any:
+        keys = repeat(k, 3)
+        return torch.tanh(q @ keys.mT), keys
+
+    fused("grouped_product", function, grouped(2, 5))
+    run_lowered(function, grouped(2, 5))
+
+
+def test_what_is_between_scores_and_softmax_is_told() -> None:
+    captured = fused("attention", capped(lambda x: x), qkv(2, 5, 5))
+    why = "`tanh` is between the scores and their softmax"
+    assert decisions(captured, "attention") == [("declined", why)]
+
+
+@pytest.mark.parametrize("low", [torch.finfo(torch.float16).min, -1e4])
+def test_masks_in_half_precision(low: float) -> None:
+    """The lowest number forbids, others may not."""
+
+    def function(q: Any, k: Any, v: Any) -> Any:
+        rows, columns = rows_and_columns(q, q)
+        mask = torch.where(columns <= rows, torch.zeros((), dtype=q.dtype), low)
+        return functional.scaled_dot_product_attention(q, k, v, mask)
+
+    args = tuple(x.to(torch.float16) for x in qkv(2, 5, 5))
+    captured = fused("attention_mask", function, args, tolerance=1e-2)
+    assert attention(captured)["is_causal"] == (low < -1e4)
+    run_lowered(function, args, tolerance=1e-2)

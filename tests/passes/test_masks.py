@@ -163,3 +163,38 @@ def test_expansions_that_give_the_shape_stay() -> None:
 
     captured = check(PASSES, function, (torch.randn(2, 4),))
     assert ops(captured)["expand"] == 2
+
+
+def test_a_bias_that_nothing_masks() -> None:
+    """T5: the mask of an encoder without padding."""
+
+    def function(q: Any, k: Any, v: Any, bias: Any) -> Any:
+        allowed = torch.ones(q.shape[0], 1, q.shape[2], k.shape[2], dtype=torch.bool)
+        mask = torch.where(allowed, bias, torch.finfo(torch.float32).min)
+        return functional.scaled_dot_product_attention(q, k, v, mask)
+
+    captured = check(PASSES, function, (*qkv(2, 5, 7), torch.randn(1, 2, 5, 7)))
+    assert ops(captured) == {"scaled_dot_product_attention": 1}
+    assert attention(captured)["attn_mask"].op == "placeholder"
+
+
+def test_a_bias_of_nothing() -> None:
+    def function(q: Any, k: Any, v: Any) -> Any:
+        mask = torch.zeros(1, 2, q.shape[2], k.shape[2])
+        return functional.scaled_dot_product_attention(q, k, v, mask)
+
+    captured = check(PASSES, function, qkv(2, 5, 7), qkv(3, 4, 4))
+    assert attention(captured)["attn_mask"] is None
+    why = [decision.why for decision in captured.decisions]
+    assert why == ["it adds 0, so it is dropped"]
+
+
+def test_nothing_is_allowed_by_zeros() -> None:
+    """False is 0 too."""
+
+    def function(q: Any, k: Any, v: Any) -> Any:
+        mask = torch.zeros(q.shape[2], k.shape[2], dtype=torch.bool)
+        return functional.scaled_dot_product_attention(q, k, v, mask)
+
+    captured = check(PASSES, function, qkv(2, 5, 7), qkv(3, 4, 4))
+    assert attention(captured)["attn_mask"] is not None

@@ -95,7 +95,6 @@ def test_causal_language_model() -> None:
     assert "and" in mask.name
 
 
-@pytest.mark.zoo
 def test_resnet(torchvision_models: Any) -> None:
     model = torchvision_models.resnet18().eval()
     captured = check(PIPELINE, model, (torch.randn(2, 3, 64, 64),))

@@ -43,3 +43,20 @@ def test_where_a_number_would_change_the_dtype() -> None:
 
     captured = check(PASSES, function, (torch.randn(3, 4),))
     assert ops(captured)["full"] == 2
+
+
+def test_arrays_of_one_number() -> None:
+    def function(x: Any) -> Any:
+        wide = torch.minimum(x[0], torch.full((3, 4), 0.5))
+        low = torch.where(x > 0, torch.zeros(()).expand(3, 4), -1e9)
+        return (
+            torch.min(x, torch.full_like(x, 0.5)),
+            torch.maximum(x, torch.zeros_like(x)),
+            low,
+            wide,
+        )
+
+    found = ops(check(PASSES, function, (torch.randn(3, 4),)))
+    assert (found["clamp_max"], found["clamp_min"]) == (1, 1)
+    assert found["minimum"] == found["full"] == 1, "it makes the other operand wider"
+    assert not {"full_like", "zeros_like", "zeros"} & set(found)

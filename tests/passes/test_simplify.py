@@ -29,6 +29,8 @@ NOTHING: list[Callable[[Any], Any]] = [
     lambda x: x.unsqueeze(-1).squeeze(2),
     lambda x: functional.dropout(x, 0.0, False),
     lambda x: torch.cat([x]),
+    lambda x: torch.cat([x, x[:, :0]], 1),
+    lambda x: torch.cat([torch.zeros(0), x], 1),
     lambda x: x * 1 - 0,
     lambda x: x / 1.0,
     lambda x: x**1,
@@ -62,6 +64,9 @@ SOMETHING: list[tuple[str, Callable[[Any], Any]]] = [
     ("add", lambda x: x + 0.0),  # -0.0 becomes 0.0
     ("mul", lambda x: x.int() * 1.0),
     ("cat", lambda x: torch.cat([x, x])),
+    ("cat", lambda x: torch.cat([x, x[:, :0], x], -1)),
+    ("cat", lambda x: torch.cat([x.int(), x[:0]])),
+    ("cat", lambda x: torch.cat([x[:, :0], x[:, :0]])),
     ("repeat", lambda x: x.repeat(1, 2)),
 ]
 

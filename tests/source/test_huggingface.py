@@ -74,6 +74,24 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "CLIPModel",
         f"{TOKENS}; pixel_values: float32 [2, 3, 24, 24]",
     ),
+    "llava": (
+        {
+            "model_type": "llava",
+            "image_seq_length": 9,
+            "image_token_index": 39,
+            "text_config": {"model_type": "llama", "vocab_size": 40, **SMALL},
+            "vision_config": {
+                "model_type": "clip_vision_model",
+                "image_size": 24,
+                "patch_size": 8,
+                **SMALL,
+                "num_hidden_layers": 2,
+            },
+        },
+        "LlavaForConditionalGeneration",
+        "input_ids: int64 [2, 25]; attention_mask: int64 [2, 25]; "
+        "pixel_values: float32 [2, 3, 24, 24]",
+    ),
     "videomae": (
         {
             "model_type": "videomae",
@@ -151,6 +169,47 @@ def test_inputs(tmp_path: Path, case: str):
         out = source.model(**source.kwargs)
     # A cache is no tensor, and no output that a whole sequence needs
     assert "past_key_values" not in out
+
+
+def test_tokens_are_ordinary_words(tmp_path: Path):
+    """None stands for padding or for an image, but for those at the beginning that shall."""
+    for case, special, count in (("bart", 1, 0), ("llava", 39, 9)):
+        config, architecture, _ = CASES[case]
+        source = load(f"hf:{write(tmp_path / case, config, architecture)}")
+        found = source.kwargs["input_ids"] == special
+        assert found.sum() == 2 * count
+        assert found[:, :count].all()
+
+
+@pytest.mark.parametrize(("size", "chosen"), [(16, "grouped_mm"), (14, "batched_mm")])
+def test_experts(tmp_path: Path, size: int, chosen: str):
+    """Products of groups want rows of whole 16 bytes."""
+    config = {
+        "model_type": "mixtral",
+        "vocab_size": 40,
+        "num_key_value_heads": 2,
+        "num_local_experts": 4,
+        **SMALL,
+        "intermediate_size": size,
+    }
+    source = load(f"hf:{write(tmp_path / 'mixtral', config, 'MixtralForCausalLM')}")
+    assert source.model.config._experts_implementation == chosen
+    with torch.no_grad():
+        source.model(**source.kwargs)
+
+
+def test_inputs_that_nothing_tells(tmp_path: Path):
+    """One that is required, and that no configuration describes."""
+    config = {
+        "model_type": "time_series_transformer",
+        "prediction_length": 4,
+        "d_model": 8,
+    }
+    folder = write(tmp_path / "series", config, "TimeSeriesTransformerModel")
+    with pytest.raises(
+        InputError, match=r"^cannot infer the inputs of TimeSeriesTransformerModel; "
+    ):
+        load(f"hf:{folder}")
 
 
 def test_half_precision(tmp_path: Path):
@@ -325,3 +384,44 @@ def test_weights_are_mapped_not_copied(
     with torch.no_grad():
         next(source.model.parameters()).zero_()
     assert (folder / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("case", ["vit", "llava", "t5"])
+def test_weights_under_other_names_are_mapped_too(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+):
+    """What transformers renames while it loads; and bfloat16, where float16 would be widened in part."""
+    import transformers
+
+    config, architecture, _ = CASES[case]
+    folder = write(tmp_path / case, config, architecture)
+    load(f"hf:{folder}").model.bfloat16().save_pretrained(folder)
+    cls = getattr(transformers, architecture)
+    theirs = cls.from_pretrained(folder)
+    monkeypatch.setattr(cls, "from_pretrained", None)
+    source = load(f"hf:{folder}")
+    assert source.checkpoint == (folder if case == "t5" else None)
+    wanted = dict(theirs.named_buffers()) | theirs.state_dict()
+    found = dict(source.model.named_buffers()) | source.model.state_dict()
+    assert found.keys() == wanted.keys()
+    for key, tensor in wanted.items():
+        assert found[key].dtype == tensor.dtype and torch.equal(found[key], tensor)
+
+
+def test_experts_that_are_put_together_are_loaded(tmp_path: Path):
+    import transformers
+
+    config = {
+        "model_type": "mixtral",
+        "vocab_size": 40,
+        "num_key_value_heads": 2,
+        "num_local_experts": 4,
+        **SMALL,
+    }
+    folder = write(tmp_path / "mixtral", config, "MixtralForCausalLM")
+    load(f"hf:{folder}").model.save_pretrained(folder)
+    source = load(f"hf:{folder}")
+    wanted = transformers.MixtralForCausalLM.from_pretrained(folder).state_dict()
+    found = source.model.state_dict()
+    assert source.checkpoint is None and found.keys() == wanted.keys()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)

@@ -231,3 +231,13 @@ def test_the_guess_does_not_run():
     text = str(caught.value)
     assert "with input: float32 [2, 4] forward() fails: RuntimeError: " in text
     assert "\n" not in text
+
+
+def test_a_model_that_branches_on_values():
+    def forward(model, x):
+        y = model.fc(x)
+        return y if y.sum() > 0 else -y
+
+    args, kwargs, line = infer(Lambda(forward, fc=nn.Linear(5, 3)))
+    assert [a.shape for a in args] == [(2, 5)] and kwargs == {}
+    assert line == "x: float32 [2, 5], as fc (Linear) takes it"

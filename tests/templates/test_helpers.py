@@ -143,6 +143,20 @@ def test_linear_algebra() -> None:
     )
 
 
+def test_products_of_picked_matrices() -> None:
+    x, weight = torch.randn(5, 1, 4), torch.randn(3, 4, 6)
+    index = torch.tensor([0, 0, 1, 2, 2])
+    arrays = to_mlx(x), to_mlx(weight), to_mlx(index)
+    check(helpers.gather_mm(*arrays), x @ weight[index])
+    check(helpers.gather_mm(*arrays, sorted_indices=True), x @ weight[index])
+    half = tuple(a.astype(mx.bfloat16) for a in arrays[:2])
+    check(helpers.gather_mm(*half, arrays[2]), x @ weight[index], 5e-2)
+    # The rows 0 and 1, none, 2 and 3; none has the last one
+    rows, ends = torch.randn(5, 4), torch.tensor([2, 2, 4])
+    wanted = torch.cat([rows[:2] @ weight[0], rows[2:4] @ weight[2], torch.zeros(1, 6)])
+    check(helpers.grouped_mm(to_mlx(rows), to_mlx(weight), to_mlx(ends)), wanted)
+
+
 def test_masked_attention() -> None:
     q, k, v = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 5, 8), torch.randn(2, 3, 5, 8)
     mask = torch.rand(4, 5) > 0.5

@@ -142,7 +142,12 @@ def test_random_outputs_are_compared_by_shape_and_dtype():
 
 def test_a_fixed_size_gets_other_values():
     program = torch2mlx.compile(build(MLP), (torch.randn(2, 8),), dynamic=False)
-    assert names(program.verify()) == ["example inputs", "random inputs", PERTURBED]
+    assert names(program.verify()) == [
+        "example inputs",
+        "random inputs",
+        "other random inputs",
+        PERTURBED,
+    ]
 
 
 def test_half_precision_has_a_wider_tolerance():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,14 @@ import numpy as np
 import pytest
 
 from torch2mlx.errors import InputError
-from torch2mlx.weights import folder, open_file, save_folder, write
+from torch2mlx.weights import (
+    folder,
+    open_checkpoint,
+    open_file,
+    save_folder,
+    staging,
+    write,
+)
 
 OLD = {"model_mlx.py": b"old", "config.json": b"old", "notes/mine.txt": b"mine"}
 FILES = {"model_mlx.py": "new é", "config.json": b"new"}
@@ -371,6 +379,55 @@ def test_the_system_refuses_a_write_midway(old: Path):
     assert only(old.parent, "out")
 
 
+def test_what_killed_runs_left_is_cleared(parent: Path):
+    """Files and folders; but neither those of a run that goes on, nor anything else."""
+    left = parent / ".torch2mlx-0123456789ab"
+    (left / "deep").mkdir(parents=True)
+    (parent / ".torch2mlx-ba9876543210").write_bytes(b"half")
+    others = [".torch2mlx-old-0123456789ab", ".torch2mlx-mine", "out"]
+    for name in others[:2]:
+        (parent / name).mkdir()
+
+    def weights(stage: Path) -> None:
+        assert only(parent, *others[:2], stage.name)
+        # Another run meanwhile
+        write(parent / "w", [], lambda key: np.zeros(0))
+        save_folder(parent / "other", {})
+        assert stage.exists()
+
+    save_folder(parent / "out", FILES, weights)
+    assert only(parent, *others, "other", "w")
+
+
+def test_systems_without_locks(parent: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nothing is cleared there: it may be in use."""
+    (parent / ".torch2mlx-0123456789ab").mkdir()
+
+    def refused(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(staging.fcntl, "flock", refused)
+    save_folder(parent / "out", FILES)
+    monkeypatch.setattr(staging, "fcntl", None)
+    save_folder(parent / "out", FILES)
+    assert only(parent, ".torch2mlx-0123456789ab", "out")
+
+
+def test_a_place_that_another_run_took_for_left_over(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real, calls = staging._lock, iter(range(9))
+
+    def lock(place: Path) -> int | None:
+        if next(calls) == 0:
+            place.rmdir()
+        return real(place)
+
+    monkeypatch.setattr(staging, "_lock", lock)
+    save_folder(parent / "out", FILES)
+    assert only(parent, "out")
+
+
 LOOP = """
 import itertools, sys
 from torch2mlx.weights import folder, save_folder
@@ -399,3 +456,51 @@ def test_killed_at_any_moment(parent: Path):
         assert found["a"] == found["b"] and found["mine"] == b"mine"
         rounds.add(found["a"])
     assert rounds != {b"0" * 1000}
+
+
+LARGE = """
+import sys
+import numpy as np
+from torch2mlx.weights import save_folder, write_model
+
+value, size = int(sys.argv[2]), 16 << 20
+tensors = [(f"x{i}", "U8", (size,)) for i in range(16)]
+print("ready", flush=True)
+save_folder(
+    sys.argv[1],
+    {"a": str(value)},
+    lambda stage: write_model(stage, tensors, lambda key: np.full(size, value, "u1"), limit=1 << 26),
+)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_while_a_large_checkpoint_is_written(parent: Path):
+    """256 MB in shards: the old one or the new one, whole, and nothing else after the next run."""
+    path, rng = parent / "out", random.Random(0)
+
+    def state() -> int:
+        value = int((path / "a").read_text())
+        tensors = open_checkpoint(path)
+        assert len(tensors) == 16
+        assert all((array == value).all() for array in tensors.values())
+        return value
+
+    begin = time.monotonic()
+    assert child(LARGE, str(path), "1").communicate(timeout=300) == (
+        "ready\ndone\n",
+        "",
+    )
+    whole, killed = time.monotonic() - begin, 0
+    for value in range(2, int(os.environ.get("KILLS", "4")) + 2):
+        before = state()
+        process = child(LARGE, str(path), str(value))
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0, whole))
+        process.send_signal(signal.SIGKILL)
+        done = "done" in process.communicate(timeout=300)[0]
+        killed += not done
+        assert state() in ((value,) if done else (before, value))
+    save_folder(path, {"b": ""}, stale=lambda name: name == "a")
+    assert killed and only(parent, "out")

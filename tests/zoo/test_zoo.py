@@ -1,12 +1,14 @@
 """Whole models of torchvision, timm and transformers, compiled, run and compared.
 
-Each day another part of them is run, so that all come round in a week; ZOO=all runs all at once.
+A few run always, another part with `-m slow` each day, so that all of these come round in a week (ZOO=all
+runs all at once). `-m zoo` adds one model of each family: names.txt.
 """
 
 from __future__ import annotations
 
 import datetime
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +18,15 @@ from torch import nn
 from tests.program import compare, compiled, run
 from tests.support import declare_torchvision_ops
 
-pytestmark = [pytest.mark.zoo, pytest.mark.slow]
-
 SIDE = 64
+# Side of the image, or [frames, side] of the video, where it is not SIDE, by the beginning of the name
+SHAPES: dict[str, tuple[int, ...]] = {
+    "vit": (224, 224),
+    "maxvit": (224, 224),
+    "inception": (299, 299),
+    **dict.fromkeys(("mc3", "r2plus1d", "r3d", "swin3d"), (8, 112, 112)),
+    **dict.fromkeys(("mvit", "s3d"), (16, 224, 224)),
+}
 TORCHVISION = [
     "alexnet",
     "convnext_tiny",
@@ -76,6 +84,10 @@ TRANSFORMERS: dict[str, tuple[str, str, dict[str, Any]]] = {
         | {"intermediate_size": 37},
     ),
 }
+# Of timm, where the image's size is fixed though timm does not say so
+FIXED = ("convit", "deepseek_vit", "efficientvit_m", "halonet_h1", "levit", "test_")
+FAST = ["torchvision:squeezenet1_1", "timm:resnet10t", "timm:test_vit"]
+FAMILIES = (Path(__file__).parent / "names.txt").read_text().split()
 NAMES = [
     *(f"torchvision:{name}" for name in TORCHVISION),
     *(f"timm:{name}" for name in TIMM),
@@ -84,18 +96,18 @@ NAMES = [
 DAYS = 7
 
 
-def todays() -> list[str]:
-    """The models that are run today."""
+def todays(names: list[Any]) -> list[Any]:
+    """Those of `names` that are run today."""
     if os.environ.get("ZOO") == "all":
-        return NAMES
-    return NAMES[datetime.date.today().toordinal() % DAYS :: DAYS]
+        return names
+    return names[datetime.date.today().toordinal() % DAYS :: DAYS]
 
 
 Inputs = tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]
 
 
-def _images(side: int = SIDE) -> list[Inputs]:
-    return [((torch.randn(batch, 3, side, side),), {}) for batch in (2, 3)]
+def _images(*shape: int) -> list[Inputs]:
+    return [((torch.randn(batch, 3, *shape),), {}) for batch in (2, 3)]
 
 
 def build(name: str) -> tuple[nn.Module, list[Inputs]]:
@@ -106,18 +118,22 @@ def build(name: str) -> tuple[nn.Module, list[Inputs]]:
         import torchvision.models
 
         options: dict[str, Any] = {"weights": None}
-        if name.startswith("lraspp"):
+        if name.startswith(("deeplab", "fcn", "lraspp")):
             options["weights_backbone"] = None
-        if name == "googlenet":
-            options.update(aux_logits=False, init_weights=False)
-        return torchvision.models.get_model(name, **options), _images()
+        if name in ("googlenet", "inception_v3"):
+            options.update(aux_logits=name != "googlenet", init_weights=False)
+        found = (shape for start, shape in SHAPES.items() if name.startswith(start))
+        shape = next(found, (SIDE, SIDE))
+        return torchvision.models.get_model(name, **options), _images(*shape)
     if kind == "timm":
         import timm
 
-        fixed = any(part in name for part in ("convit", "efficientvit_m", "levit"))
-        fixed = fixed or name.startswith("test_")
-        side = timm.models.get_pretrained_cfg(name).input_size[1] if fixed else SIDE
-        return timm.create_model(name), _images(side)
+        config = timm.models.get_pretrained_cfg(name)
+        assert config is not None
+        side = config.input_size[1]
+        if not config.fixed_input_size and not name.startswith(FIXED):
+            side = SIDE if name in TIMM else min(side, 160)
+        return timm.create_model(name), _images(side, side)
     import transformers
 
     config, cls, sizes = TRANSFORMERS[name]
@@ -143,9 +159,8 @@ def spread(model: nn.Module) -> None:
             nn.init.normal_(parameter, parameter.flatten()[0].item(), 0.1)
 
 
-@pytest.mark.filterwarnings("default")  # of the libraries that the models come from
-@pytest.mark.parametrize("name", todays())
-def test_model(name: str) -> None:
+def check(name: str) -> None:
+    """Compile a model, and compare it at the size of the capture and at another."""
     torch.manual_seed(0)
     model, inputs = build(name)
     spread(model.eval())
@@ -155,3 +170,25 @@ def test_model(name: str) -> None:
         with torch.no_grad():
             expected = model(*args, **kwargs)
         compare(program, expected, run(program, module, args, kwargs), 1e-3)
+
+
+# Of the libraries that the models come from
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", FAST)
+def test_fast_model(name: str) -> None:
+    check(name)
+
+
+@pytest.mark.zoo
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", todays(NAMES))
+def test_model(name: str) -> None:
+    check(name)
+
+
+@pytest.mark.zoo
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", [n for n in FAMILIES if n not in NAMES])
+def test_family(name: str) -> None:
+    check(name)

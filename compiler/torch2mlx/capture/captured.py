@@ -57,6 +57,8 @@ class Captured:
             write. The graph's last outputs are what they hold afterwards, in this order.
         bounds: Symbol -> the largest value for which the graph is right.
         minima: Symbol -> the smallest value for which the graph is right, where that is not 1.
+        conditions: Further comparisons of the input's sizes that hold wherever the graph is right.
+        equal: Symbols of sizes that the author compares: wherever they occur, the inputs must have one size.
         notes: What the user should know: sizes that are fixed, and why.
         decisions: What the passes decided, for `--explain`.
         folded: Placeholder name -> how its array is computed from the tensors when the file is written.
@@ -82,6 +84,8 @@ class Captured:
     state: dict[str, Any] = field(default_factory=dict)
     bounds: dict[sympy.Symbol, int] = field(default_factory=dict)
     minima: dict[sympy.Symbol, int] = field(default_factory=dict)
+    conditions: list[Any] = field(default_factory=list)
+    equal: list[sympy.Symbol] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     folded: dict[str, Weight] = field(default_factory=dict)

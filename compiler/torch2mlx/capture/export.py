@@ -20,15 +20,17 @@ from torch2mlx.capture.assignments import add_assignments, recording_assignments
 from torch2mlx.capture.branches import place_branches
 from torch2mlx.capture.captured import Captured, Input
 from torch2mlx.capture.causal import masks_as_given
+from torch2mlx.capture.conditions import note_conditions
 from torch2mlx.capture.equal_calls import EqualCalls
 from torch2mlx.capture.evaluation import evaluating
-from torch2mlx.capture.failure import explain, first_line
+from torch2mlx.capture.failure import diagnose, first_line
 from torch2mlx.capture.limit import TookTooLong, arithmetic_limited
 from torch2mlx.capture.opaque import opaque as opaque_modules
 from torch2mlx.capture.provenance import classes_in, recording_calls
 from torch2mlx.capture.recurrent import free_lengths
 from torch2mlx.capture.signature import explicit_shapes, explicit_signature
 from torch2mlx.capture.sizes import note_minima, symbols
+from torch2mlx.capture.solving import solved_where_possible
 from torch2mlx.capture.values import read_values
 from torch2mlx.capture.widen import widened
 from torch2mlx.errors import CaptureError, InputError
@@ -119,7 +121,7 @@ def _export(
                 notes.append(f"{fixed} fixed: with more of them free, {why}")
             return program
     assert failure is not None
-    raise CaptureError(explain(failure)) from failure
+    raise CaptureError(str(diagnose(failure))) from failure
 
 
 def _attempts(arguments: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -169,6 +171,7 @@ def _export_once(
         preserve_node_meta(),  # of the graphs of branches
         free_lengths(),
         masks_as_given(),
+        solved_where_possible(),
     ):
         return torch.export.export(
             model, args, kwargs, dynamic_shapes=shapes, strict=False
@@ -225,6 +228,7 @@ def _captured(
     add_assignments(graph, weights)
     place_branches(program.graph_module, model)
     note_minima(captured, program.graph_module)
+    note_conditions(captured)
     return captured
 
 

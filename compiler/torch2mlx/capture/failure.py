@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sysconfig
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 import sympy
@@ -27,8 +28,8 @@ _CAUSES = {
         "index by one mask alone (x[mask], and by anything else before or after), or by indices",
     ),
     "aten.equal.default": (
-        "torch.equal gives a Python bool that depends on values",
-        "keep it a tensor: (a == b).all()",
+        "torch.equal gives a Python bool that depends on values; torch.cov and torch.corrcoef call it",
+        "keep it a tensor: (a == b).all(); write a covariance as a matrix product",
     ),
     "aten.allclose.default": (
         "torch.allclose gives a Python bool that depends on values",
@@ -37,6 +38,14 @@ _CAUSES = {
     "not 'SymBool'": (
         "a number is made of a bool that is read from a tensor",
         "keep it a tensor: mask.any().to(x.dtype)",
+    ),
+    "in output, which is not a known type": (
+        "forward returns something else than tensors in tuples, lists and dicts",
+        "return tensors; a transformers model does with model.config.use_cache = False",
+    ),
+    "Unsupported input type": (
+        "forward takes something else than tensors in tuples, lists and dicts",
+        "pass tensors; a transformers model does with model.config.use_cache = False",
     ),
     "_local_scalar_dense": (
         "a Python number is read from a tensor",
@@ -51,6 +60,13 @@ _CAUSES = {
         "keep the shape: torch.where(mask, x, 0) instead of x[mask] or nonzero",
     ),
 }
+# A part of the author's line -> the same, where the place says more than PyTorch's message
+_PLACES = {
+    os.path.join("torchvision", "ops", "boxes.py"): (
+        "how many boxes non-maximum suppression keeps depends on values",
+        "compile the backbone and the heads as modules of their own, and choose the boxes outside",
+    ),
+}
 _LIBRARIES = tuple(
     os.path.join(path, "")
     for path in (
@@ -62,24 +78,41 @@ _LIBRARIES = tuple(
 _PYTHON = os.path.join(sysconfig.get_path("stdlib"), "")
 
 
-def explain(error: Exception) -> str:
-    """What failed, in at most three lines.
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why torch.export fails.
 
-    Args:
-        error: What torch.export raised.
+    Attributes:
+        cause: What is the matter; PyTorch's own message where it is none of the known causes.
+        source_line: The author's `file:line: code`, or "" when it is unknown.
+        rewrite: How it is usually written, or "".
     """
+
+    cause: str
+    source_line: str
+    rewrite: str
+
+    def __str__(self) -> str:
+        lines = [f"torch.export cannot capture the model: {self.cause}"]
+        if self.source_line:
+            lines.append(f"    at {self.source_line}")
+        if self.rewrite:
+            lines.append(f"    {self.rewrite}")
+        return "\n".join(lines)
+
+
+def diagnose(error: BaseException) -> Diagnosis:
+    """The cause of what torch.export raised, the author's line, and the usual rewrite."""
     message = str(error)
     detail = f"{type(error).__name__}: {first_line(error)}"
-    cause, rewrite = next((v for k, v in _CAUSES.items() if k in message), ("", ""))
-    lines = [f"torch.export cannot capture the model: {cause or detail}"]
-    if line := _author_line(error):
-        lines.append(f"    at {line}")
-    if rewrite:
-        lines.append(f"    {rewrite}")
-    return "\n".join(lines)
+    line = _author_line(error)
+    known = [why for place, why in _PLACES.items() if place in line]
+    known += [why for part, why in _CAUSES.items() if part in message]
+    cause, rewrite = known[0] if known else (detail, "")
+    return Diagnosis(cause, line, rewrite)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message that says something."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), "no message")
@@ -89,12 +122,13 @@ def _author_line(error: BaseException | None) -> str:
     """The innermost line outside Python and PyTorch, of the error or of what caused it."""
     while error is not None:
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
-            if not _is_library(frame.filename):
+            if not is_library(frame.filename):
                 return str(Frame(frame.filename, frame.lineno or 0, frame.name))
         error = error.__cause__ or error.__context__
     return ""
 
 
-def _is_library(file: str) -> bool:
+def is_library(file: str) -> bool:
+    """Whether a file is Python's, PyTorch's or ours, and not the author's."""
     is_python = file.startswith(_PYTHON) and "site-packages" not in file
     return file.startswith(("<", *_LIBRARIES)) or is_python

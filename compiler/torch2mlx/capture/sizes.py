@@ -1,4 +1,4 @@
-"""The symbols of a captured graph: which are one, and how small a size may be."""
+"""The symbols of a captured graph: which are one, and which sizes an axis of size 1 allows."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _is_mask(item: Input) -> bool:
 
 
 def note_minima(captured: Captured, owner: torch.nn.Module) -> None:
-    """Note the sizes that must not be 1: torch.export takes those that vary to be at least 2.
+    """Note the sizes that must not be 1, or must be: torch.export takes those that vary to be at least 2.
 
     Args:
         captured: Its `minima` and `notes` are added to.
@@ -136,6 +136,9 @@ def _note_minimum(captured: Captured, node: torch.fx.Node, size: sympy.Expr) -> 
             node,
             "it drops an axis only where its size, which depends on values, is 1: use reshape",
         )
+    if size.subs([(symbol, captured.hints[symbol]) for symbol in symbols]) == 1:
+        _keep(captured, symbols, source_line(node))
+        return
     what = f"{size} must not be 1"
     if len(symbols) == 1:
         (symbol,) = symbols
@@ -145,6 +148,17 @@ def _note_minimum(captured: Captured, node: torch.fx.Node, size: sympy.Expr) -> 
     note = f"{what}: squeeze would drop an axis of size 1 at {source_line(node)}"
     if note not in captured.notes:
         captured.notes.append(note)
+
+
+def _keep(captured: Captured, symbols: list[sympy.Symbol], line: str) -> None:
+    """The axis is gone: the sizes that it follows from must be the example's."""
+    for symbol in symbols:
+        hint = captured.hints[symbol]
+        captured.minima[symbol] = captured.bounds[symbol] = hint
+        where = f"squeeze drops an axis of size 1 at {line}"
+        note = f"{_label(captured, symbol)} must be {hint}: {where}"
+        if note not in captured.notes:
+            captured.notes.append(note)
 
 
 def _smallest(size: sympy.Expr, symbol: sympy.Symbol, hint: int) -> int:

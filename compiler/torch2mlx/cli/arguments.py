@@ -31,12 +31,17 @@ examples:
   torch2mlx-compile hf:./my-bert --task text-classification -o bert_mlx
   torch2mlx-compile net.py:Net --dump emit | less
   torch2mlx-compile net.py:Net --explain
+  torch2mlx-compile net.py:Net --analyze --report net.html
   torch2mlx-compile torchvision:resnet50 --weights resnet50.pth
   torch2mlx-compile hf:./my-llm --quantize 4 -o llm_mlx
   torch2mlx-compile --to-torch llm_mlx -o llm_torch
+  torch2mlx-compile net.py:Net -o net_mlx --check
+  torch2mlx-compile net.py:Net --verify net_mlx
+  torch2mlx-compile --diff net_mlx other_mlx
 
-exit status: 0 done, 1 compiled but the outputs differ from PyTorch's, 2 refused with a reason,
-70 a bug in torch2mlx, 130 interrupted.
+exit status: 0 done, 1 compiled but the outputs differ from PyTorch's, or edits conflict with the new
+code; analyzed and it does not compile as it is; checked or compared and something differs. 2 refused
+with a reason, 70 a bug in torch2mlx, 130 interrupted.
 """
 
 
@@ -53,6 +58,15 @@ class Options(argparse.Namespace):
     verify: bool
     dump: str | None
     explain: bool
+    analyze: bool
+    reports: list[Path]
+    check: bool
+    verify_folder: Path | None
+    diff: list[Path] | None
+    certificate: bool
+    annotate: bool
+    source_map: bool
+    repro: Path | None
     disable: list[str]
     fold_bn: bool
     weights: Path | None
@@ -69,18 +83,46 @@ class Options(argparse.Namespace):
     @property
     def writes(self) -> bool:
         """Whether a folder is written: a dump or an explanation needs none."""
-        return self.output is not None or not (self.dump or self.explain)
+        reads = self.dump or self.explain or self.analyze
+        if self.check or self.verify_folder is not None:
+            return False
+        return self.output is not None or not reads
 
 
 def parse(argv: Sequence[str] | None) -> Options:
     """Parse `argv`, or the process's own arguments; a wrong one ends the process with 2."""
     parser = _parser()
     options = parser.parse_args(argv, namespace=Options())
-    if (options.source is None) == (options.to_torch is None):
-        parser.error("give either SOURCE or --to-torch FOLDER")
+    given = [options.source, options.to_torch, options.diff]
+    if sum(what is not None for what in given) != 1:
+        parser.error("give either SOURCE or --to-torch FOLDER or --diff OLD NEW")
     if options.quantize is None and (options.group_size or options.mode != "affine"):
         parser.error("--group-size and --mode go with --quantize BITS")
+    if options.reports and not options.analyze:
+        parser.error("--report goes with --analyze")
+    if options.analyze and (options.output or options.to_torch):
+        parser.error("--analyze writes no folder: leave out --output and --to-torch")
+    if options.analyze and (options.dump or options.explain):
+        parser.error("--analyze goes neither with --dump nor with --explain")
+    _check_review(parser, options)
     return options
+
+
+def _check_review(parser: argparse.ArgumentParser, options: Options) -> None:
+    folder = options.verify_folder
+    if (options.check or folder is not None) and options.source is None:
+        parser.error("--check and --verify go with SOURCE")
+    chosen = [options.check, folder is not None, options.analyze]
+    if sum(chosen) > 1 or (any(chosen[:2]) and (options.dump or options.explain)):
+        parser.error(
+            "--check, --verify, --analyze, --dump and --explain exclude one another"
+        )
+    if folder is not None and options.output is not None:
+        parser.error("--verify FOLDER writes nothing: leave out --output")
+    if options.repro is not None and options.repro.suffix != ".py":
+        parser.error("--repro: the name of the script must end in .py")
+    if options.repro is not None and not options.verify:
+        parser.error("--repro goes not with --no-verify")
 
 
 class _IOLayout(argparse.Action):
@@ -129,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(parser)
     _add_weight_options(parser)
     _add_output_options(parser)
+    _add_review_options(parser)
     return parser
 
 
@@ -148,7 +191,6 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--io-layout",
         action=_IOLayout,
-        default="mlx",
         metavar="[NAME=]LAYOUT",
         help="images come in and go out as [B, H, W, C] (mlx) or [B, C, H, W] (torch); once per input, "
         "or output, or output[0], to choose for each (default: mlx)",
@@ -165,7 +207,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--fold-bn",
         action="store_true",
-        help="fold each BatchNorm into the layer before it: faster, but not for training",
+        help="fold what inference does not change: batch norms into convolutions, expressions of "
+        "parameters alone into parameters; faster, but not for training",
     )
     add(
         "--stubs",
@@ -221,6 +264,21 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="do not compare the outputs with PyTorch's",
     )
+    group.add_argument(
+        "--analyze",
+        action="store_true",
+        help="only report what compiles, what does not and why; no folder is written",
+    )
+    group.add_argument(
+        "--report",
+        dest="reports",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write the analysis to FILE too, as its ending says: .html, .md, .json or .txt; "
+        "may be given more than once",
+    )
     only = group.add_mutually_exclusive_group()
     only.add_argument(
         "--dump",
@@ -235,3 +293,48 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     )
     only.add_argument("--json", action="store_true", help="print one JSON object")
     only.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def _add_review_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("review, and proof").add_argument
+    add(
+        "--check",
+        action="store_true",
+        help="write nothing; print what compiling again would change in OUT's code, and exit with 1 if it would",
+    )
+    add(
+        "--verify",
+        dest="verify_folder",
+        type=Path,
+        metavar="FOLDER",
+        help="write nothing; compare this generated folder, edited or not, with PyTorch",
+    )
+    add(
+        "--diff",
+        nargs=2,
+        type=Path,
+        metavar=("OLD", "NEW"),
+        help="instead: print what differs between two generated folders: code, weights and outputs",
+    )
+    add(
+        "--repro",
+        type=Path,
+        metavar="FILE.py",
+        help="where the outputs differ from PyTorch's: write a small script that shows it",
+    )
+    add(
+        "--certificate",
+        action="store_true",
+        help="record an input and PyTorch's output, so that `python model_mlx.py --selftest` proves the "
+        "port without torch",
+    )
+    add(
+        "--annotate",
+        action="store_true",
+        help="comments in the code that name the lines of PyTorch it comes from",
+    )
+    add(
+        "--source-map",
+        action="store_true",
+        help="write model_mlx.map.json: generated line -> PyTorch's file and line",
+    )

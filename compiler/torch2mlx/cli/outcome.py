@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch2mlx.api import Program
+    from torch2mlx.review.merge import Merge
     from torch2mlx.source import Source
     from torch2mlx.verify import Verification
 
@@ -23,6 +24,7 @@ class Outcome:
         verification: The comparison with PyTorch, or None where it was left out.
         folder: The folder that was written, or None.
         files: Names of the files in it.
+        merge: What became of the texts that were in it.
     """
 
     spec: str
@@ -31,8 +33,20 @@ class Outcome:
     verification: Verification | None
     folder: Path | None
     files: tuple[str, ...]
+    merge: Merge | None = None
+
+    @property
+    def conflict(self) -> str:
+        """What conflicts in the files, "" for nothing."""
+        return self.merge.conflict() if self.merge is not None else ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know, beside the report."""
+        return [*self.source.notes, *(self.merge.notes() if self.merge else [])]
 
     @property
     def ok(self) -> bool:
-        """False if the outputs were compared and differ."""
-        return self.verification is None or self.verification.ok
+        """False if the outputs were compared and differ, or edits conflict with the new code."""
+        verified = self.verification is None or self.verification.ok
+        return verified and not self.conflict

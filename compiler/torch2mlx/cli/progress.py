@@ -23,6 +23,7 @@ _WORDS = {
     "source": "loading the model",
     "capture": "capturing the graph",
     "passes": "simplifying the graph",
+    "parts": "capturing the parts one by one",
     "lower": "mapping operators and layers",
     "layout": "placing the channels",
     "outline": "finding classes and loops",

@@ -10,20 +10,27 @@ from torch2mlx.errors import Torch2MLXError, UnsupportedError
 
 
 def result(outcome: Outcome) -> dict[str, Any]:
-    """What was compiled; `status` is "ok" or "mismatch"."""
+    """What was compiled; `status` is "ok", "mismatch" or "conflict"."""
     report = outcome.program.report.to_dict()
     verification = outcome.verification
     return {
-        "status": "ok" if outcome.ok else "mismatch",
+        "status": _status(outcome),
         "source": outcome.spec,
         "name": outcome.program.name,
         "example_inputs": outcome.source.description,
         **report,
-        "notes": [*report["notes"], *outcome.source.notes],
+        "notes": [*report["notes"], *outcome.notes],
         "verification": verification.to_dict() if verification else None,
         "folder": str(outcome.folder) if outcome.folder else None,
         "files": list(outcome.files),
+        "conflicts": outcome.merge.conflicts if outcome.merge else {},
     }
+
+
+def _status(outcome: Outcome) -> str:
+    if outcome.conflict:
+        return "conflict"
+    return "ok" if outcome.ok else "mismatch"
 
 
 def refusal(spec: str, error: Torch2MLXError) -> dict[str, Any]:

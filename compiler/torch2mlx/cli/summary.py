@@ -36,13 +36,14 @@ def print_summary(console: Console, outcome: Outcome) -> None:
         ("to fill in", [", ".join(report.stubs)]),
         ("transposes", list(_transposes(report))),
         ("unused", [_names(report.unused)]),
-        ("notes", [*report.notes, *outcome.source.notes]),
+        ("notes", [*report.notes, *outcome.notes]),
     ):
         _add_lines(table, label, lines)
     if outcome.folder is not None:
         verification = outcome.verification
         _add_lines(table, "verified", _verified(verification), _style(verification))
-        table.add_row("files", f"{outcome.folder}/: {', '.join(outcome.files)}")
+        shown = [name for name in outcome.files if not name.startswith(".")]
+        table.add_row("files", f"{outcome.folder}/: {', '.join(shown)}")
     console.print(table)
     if outcome.folder is not None:
         _print_next_step(console)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from torch2mlx.emit import syntax
 from torch2mlx.ir.names import RESERVED
+from torch2mlx.outline.classes import ClassSpec
 from torch2mlx.outline.template import Construct
 
 
@@ -40,9 +41,13 @@ class Attributes:
 
     Args:
         constructs: PyTorch's path below the module -> how it is made.
+
+    Attributes:
+        elements: For the mark of a list that a loop runs over, the loop's variable.
     """
 
     def __init__(self, constructs: dict[str, Construct]):
+        self.elements: dict[str, str] = {}
         self.root = Place()
         for path, construct in constructs.items():
             place = self.root
@@ -60,19 +65,36 @@ class Attributes:
         root, dot, rest = path.partition(".")
         return f"{self.names[root]}{dot}{rest}"
 
+    def place(self, path: str) -> Place:
+        """The place at a path of PyTorch's."""
+        place = self.root
+        for part in path.split(".") if path else []:
+            place = place.children[part]
+        return place
+
     def access(self, path: str) -> ast.expr:
         """`self.layers[0]`, for a path of PyTorch's."""
-        root, *rest = path.split(".")
         if not path:
             return syntax.name("self.layers")
-        if _is_number(root):
-            rest = [root, *rest]
+        return self._below(syntax.name("self"), path.split("."))
+
+    def _below(self, node: ast.expr, parts: list[str]) -> ast.expr:
+        root, *rest = parts
+        if _is_number(root) or root in self.elements:
+            rest = parts
             place = self.root
-            node = syntax.name("self.layers")
+            node = ast.Attribute(node, "layers")
         else:
-            place = self.root.children[root]
-            node = syntax.name(f"self.{self.names[root]}")
-        for part in rest:
+            place = self.root.children.get(root, Place())
+            node = ast.Attribute(node, self.names.get(root, root))
+        for i, part in enumerate(rest):
+            if part in self.elements:
+                node = syntax.name(self.elements[part])
+                place = next(iter(place.children.values()))
+                continue
+            target = place.construct.target if place.construct is not None else None
+            if isinstance(target, ClassSpec):  # what a submodule holds
+                return Attributes(target.template.attributes)._below(node, rest[i:])
             if place.construct is not None:
                 node = ast.Attribute(node, part)
                 continue

@@ -15,9 +15,16 @@ from typing import Any
 import torch.fx
 
 from torch2mlx.emit import functions, naming, syntax
+from torch2mlx.emit.arguments import Bound
 from torch2mlx.emit.attributes import Attributes
 from torch2mlx.emit.sizes import Sizes
-from torch2mlx.emit.statements import Result, Statement, Unpack, statements_of
+from torch2mlx.emit.statements import (
+    Made,
+    Result,
+    Statement,
+    Unpack,
+    statements_of,
+)
 from torch2mlx.outline.classes import ClassSpec, Ref
 from torch2mlx.outline.operands import Attr, Dim, Invoke, Loop, Op, SizeOp, values_in
 from torch2mlx.outline.template import Hole, root
@@ -35,12 +42,14 @@ class Function:
         statements: Its body.
         stored: Constructor parameters that it reads as attributes.
         targets: Functions that it calls.
+        made: What each statement of the body was made of, those within others included.
     """
 
     parameters: list[str]
     statements: list[ast.stmt]
     stored: list[str] = field(default_factory=list)
     targets: list[Any] = field(default_factory=list)
+    made: dict[ast.stmt, Made] = field(default_factory=dict)
 
 
 class Body:
@@ -73,6 +82,7 @@ class Body:
         self.inlined: set[torch.fx.Node] = set()
         self.names: dict[torch.fx.Node, str] = {}
         self.function = Function([], [])
+        self.emitted: list[ast.stmt] = []
         self.fixed_names = names
 
     def write(self) -> Function:
@@ -84,8 +94,10 @@ class Body:
         for node in self.inputs:
             if node in self.names:
                 self._emit(self.sizes.statement(node, self._name(node)))
+        self.emitted.clear()
         for position, statement in enumerate(kept):
             self._statement(statement, position, last)
+            self._note(statement)
         return self.function
 
     # Which values are written where they are used
@@ -232,6 +244,23 @@ class Body:
 
     def _emit(self, statements: list[ast.stmt]) -> None:
         self.function.statements += statements
+        self.emitted += statements
+
+    def _note(self, statement: Statement) -> None:
+        """Note what the statements that were just emitted are made of."""
+        nodes = list(self._inlined_below(statement))[::-1] + statement.outputs
+        if isinstance(statement.item, Result):
+            nodes = nodes or statement.values()
+        elif isinstance(statement.item, Loop):
+            nodes = [n for step in statement.item.steps for n in step.outputs]
+        for top in self.emitted:
+            for inner in ast.walk(top):
+                if isinstance(inner, ast.stmt):
+                    self.function.made.setdefault(inner, Made(nodes))
+        if self.emitted and not statement.is_block:
+            held = {self.names[n]: n for n in statement.outputs if n in self.names}
+            self.function.made[self.emitted[-1]] = Made(nodes, held)
+        self.emitted.clear()
 
     def _statement(
         self, statement: Statement, position: int, last: dict[torch.fx.Node, int]
@@ -361,7 +390,10 @@ class Body:
         position: int,
         last: dict[torch.fx.Node, int],
     ) -> None:
-        """A child that may be absent: the value flows past it."""
+        """A part that may be absent: the value flows past it."""
+        if isinstance(item, Op):
+            self._optional_sum(statement, item, position, last)
+            return
         names = self._carried(statement, item.args, {0: 0}, position, last)
         call = syntax.call(self.attributes.access(item.path), [syntax.name(names[0])])
         attribute = self.attributes.attribute(root(item))
@@ -373,6 +405,25 @@ class Body:
             present = syntax.name(f"self.{attribute}")
         assigned = syntax.assign([syntax.name(names[0])], call)
         self._emit([ast.If(present, [assigned], [])])
+
+    def _optional_sum(
+        self,
+        statement: Statement,
+        item: Op,
+        position: int,
+        last: dict[torch.fx.Node, int],
+    ) -> None:
+        """`if self.residual: x = x + y`."""
+        flow = statement.flow
+        other = self._expression(item.args[1 - flow])
+        operands = [item.args[flow], item.args[1 - flow]]
+        (name,) = self._carried(statement, operands, {0: 0}, position, last)
+        args = [other, other]
+        args[flow] = syntax.name(name)
+        value = functions.expression(item.node.target, tuple(args), {}, lambda x: x)
+        flag, _ = self.spec.optional[statement.mark]
+        assigned = syntax.assign([syntax.name(name)], value)
+        self._emit([ast.If(self._constant(Ref(flag)), [assigned], [])])
 
     # Expressions
 
@@ -440,6 +491,10 @@ class Body:
             if value.name not in self.function.stored:
                 self.function.stored.append(value.name)
             return syntax.name(f"self.{value.name}")
+        if isinstance(value, Bound):
+            if value.attribute not in self.function.stored:
+                self.function.stored.append(value.attribute)
+            return syntax.name(f"self.{value.attribute}")
         return syntax.literal(value)
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import mlx.core
 
-from torch2mlx.emit import syntax
+from torch2mlx.emit import formulas, progressions, syntax
+from torch2mlx.emit.arguments import NAME, Bound
 from torch2mlx.emit.attributes import Attributes, Place
+from torch2mlx.hyperparameters.expressions import Expression, Operation
 from torch2mlx.lower.facade import map_values
 from torch2mlx.outline.classes import ClassSpec, Ref
 from torch2mlx.outline.template import EMPTY, Construct
@@ -24,8 +29,8 @@ def body(spec: ClassSpec, attributes: Attributes, stored: list[str]) -> list[ast
         attributes: Its attributes.
         stored: Constructor parameters that `__call__` reads as attributes.
     """
-    writer = _Writer(spec)
-    statements = [_set(name, syntax.name(name)) for name in stored]
+    writer = _Writer(spec, attributes)
+    statements = writer.scalars(stored)
     numbered = {k: p for k, p in attributes.root.children.items() if k.isdigit()}
     if numbered:
         statements.append(_set("layers", writer.elements(Place(None, numbered))))
@@ -51,7 +56,7 @@ def body(spec: ClassSpec, attributes: Attributes, stored: list[str]) -> list[ast
         keys, shallow = syntax.literal(frozen), ast.Constant(False)
         freeze = syntax.call("self.freeze", recurse=shallow, keys=keys)
         statements.append(ast.Expr(freeze))
-    return statements
+    return formulas.with_variables(statements)
 
 
 def _buffers(attributes: Attributes) -> list[str]:
@@ -63,13 +68,26 @@ def _buffers(attributes: Attributes) -> list[str]:
     ]
 
 
-def parameters(spec: ClassSpec) -> ast.arguments:
-    """`self` and the constructor parameters, with types and defaults."""
+def parameters(spec: ClassSpec, is_model: bool = False) -> ast.arguments:
+    """`self`, `args` and the constructor parameters, with types and defaults.
+
+    Args:
+        spec: The class.
+        is_model: Whether it is the model's own, which has its numbers by default.
+    """
     args = [ast.arg("self")]
+    if spec.arguments is not None:
+        kind = functools.reduce(
+            lambda a, b: ast.BinOp(a, ast.BitOr(), b),
+            map(syntax.name, spec.arguments.types),
+        )
+        args.append(ast.arg(NAME, kind))
     args += [ast.arg(p.name, syntax.name(p.type.__name__)) for p in spec.parameters]
     defaults = [
         syntax.literal(p.default) for p in spec.parameters if p.default is not EMPTY
     ]
+    if is_model and spec.arguments is not None:
+        defaults = [syntax.call(spec.arguments.types[0]), *defaults]
     return ast.arguments([], args, None, [], [], None, defaults)
 
 
@@ -78,8 +96,25 @@ def _set(name: str, value: ast.expr) -> ast.stmt:
 
 
 class _Writer:
-    def __init__(self, spec: ClassSpec):
+    def __init__(self, spec: ClassSpec, attributes: Attributes):
         self.spec = spec
+        self.places = dict(_paths(attributes.root))
+        self.known: dict[Expression, str] = {}
+
+    def scalars(self, stored: list[str]) -> list[ast.stmt]:
+        """The numbers that `__call__` reads, those that others are made of first."""
+        origins = self.spec.arguments.stored if self.spec.arguments else {}
+        plain = [name for name in stored if name not in origins]
+        statements = [_set(name, syntax.name(name)) for name in plain]
+        bound = [name for name in stored if name in origins]
+        for name in sorted(bound, key=lambda n: formulas.length(origins[n])):
+            statements.append(_set(name, self._formula(origins[name])))
+            if isinstance(origins[name], Operation):
+                self.known.setdefault(origins[name], name)
+        return statements
+
+    def _formula(self, expression: Expression) -> ast.expr:
+        return formulas.written(expression, len(self.spec.arguments.path), self.known)
 
     def condition(self, parameter: str, other: Any) -> ast.expr:
         """`parameter`, or `parameter != other`."""
@@ -90,7 +125,7 @@ class _Writer:
     def place(self, place: Place) -> ast.expr:
         """The expression that makes an attribute or element."""
         if place.construct is not None:
-            return self._construct(place.construct)
+            return self._construct(place, place.construct)
         return self.elements(place) if place.is_list else self._dict(place)
 
     def extras(self, name: str, place: Place) -> list[ast.stmt]:
@@ -106,34 +141,33 @@ class _Writer:
         last = max(map(int, place.children))
         identity = syntax.call("nn.Identity")
         made = {int(name): self.place(child) for name, child in place.children.items()}
-        return _list([made.get(i, identity) for i in range(last + 1)])
+        count = None
+        if self.spec.arguments is not None:
+            count = self.spec.arguments.counts.get(self.places.get(id(place), ""))
+        number = ast.Constant(last + 1) if count is None else self._formula(count)
+        return _list([made.get(i, identity) for i in range(last + 1)], number)
 
     def _dict(self, place: Place) -> ast.expr:
         entries = [(key, self.place(child)) for key, child in place.children.items()]
-        runs: list[list[tuple[str, ast.expr]]] = []
-        for entry in entries:
-            if runs and _follows(entry, runs[-1][-1]):
-                runs[-1].append(entry)
-            else:
-                runs.append([entry])
-        if len(runs) == 1 and len(entries) > 1:
-            return _numbered(runs[0])
+        found = list(_runs(entries))
+        if len(found) == 1 and len(entries) > 1:
+            return _numbered(*found[0])
         keys: list[ast.expr | None] = []
         values: list[ast.expr] = []
-        for run in runs:
-            if len(run) > 2:
+        for names, value in found:
+            if len(names) > 2:
                 keys.append(None)  # **{...}
-                values.append(_numbered(run))
+                values.append(_numbered(names, value))
             else:
-                keys += [ast.Constant(key) for key, _ in run]
-                values += [value for _, value in run]
+                keys += map(ast.Constant, names)
+                values += [value] * len(names)
         return ast.Dict(keys, values)
 
-    def _construct(self, construct: Construct) -> ast.expr:
+    def _construct(self, place: Place, construct: Construct) -> ast.expr:
         if construct.target is None:
             return self._array(construct)
         if isinstance(construct.target, ClassSpec):
-            return self._instance(construct)
+            return self._instance(place, construct)
         function = f"nn.{construct.target.__name__}"
         signature = inspect.signature(construct.target).parameters
         args: list[ast.expr] = []
@@ -142,19 +176,23 @@ class _Writer:
             value, default = self._resolved(operand), signature[name].default
             if default is EMPTY:
                 args.append(self._write(value))
-            elif type(value) is not type(default) or value != default:
+            elif not _is_default(value, default):
                 kwargs[name] = self._write(value)
         if not args and kwargs and next(iter(kwargs)) == next(iter(signature)):
             args.append(kwargs.pop(next(iter(signature))))  # nn.Dropout(0.1)
         return syntax.call(function, args, **kwargs)
 
-    def _instance(self, construct: Construct) -> ast.expr:
+    def _instance(self, place: Place, construct: Construct) -> ast.expr:
         target: ClassSpec = construct.target
         args: list[ast.expr] = []
+        if target.arguments is not None:
+            path = self.spec.arguments.children[self.places[id(place)]]
+            args.append(syntax.name(".".join([NAME, *path])))
         kwargs: dict[str, ast.expr] = {}
         for parameter in target.parameters:
             value = self._resolved(construct.arguments[parameter.name])
-            if parameter.default is EMPTY:
+            is_plain = not kwargs and not isinstance(value, bool)
+            if parameter.default is EMPTY and is_plain:
                 args.append(self._write(value))
             elif value != parameter.default:
                 kwargs[parameter.name] = self._write(value)
@@ -172,6 +210,8 @@ class _Writer:
     def _write(self, value: Any) -> ast.expr:
         if isinstance(value, Ref):
             return syntax.name(value.name)
+        if isinstance(value, Bound):
+            return self._formula(value.expression)
         if isinstance(value, tuple):
             return ast.Tuple([self._write(v) for v in value])
         if isinstance(value, list):
@@ -179,42 +219,65 @@ class _Writer:
         return syntax.literal(value)
 
 
-def _follows(entry: tuple[str, ast.expr], last: tuple[str, ast.expr]) -> bool:
-    """Whether a dict's entry differs from the one before it by the next number in its key only."""
-    now, before = (re.fullmatch(r"(.*?)(0|[1-9]\d*)", key) for key, _ in (entry, last))
-    if (
-        not now
-        or not before
-        or now[1] != before[1]
-        or int(now[2]) != int(before[2]) + 1
-    ):
-        return False
-    return ast.dump(entry[1]) == ast.dump(last[1])
+def _is_default(value: Any, default: Any) -> bool:
+    """Whether an argument may be left out; 10000.0 stands for 10000."""
+    same = type(value) is type(default) or {type(value), type(default)} == {int, float}
+    return same and value == default
 
 
-def _numbered(run: list[tuple[str, ast.expr]]) -> ast.expr:
-    """`{f"block{i}": Block() for i in range(n)}`."""
-    first = re.fullmatch(r"(.*?)(0|[1-9]\d*)", run[0][0])
-    assert first is not None
-    number = ast.FormattedValue(syntax.name("i"), -1)
-    key = ast.JoinedStr([ast.Constant(first[1]), number])
-    return ast.DictComp(key, run[0][1], [_count(int(first[2]), len(run), "i")])
+def _paths(place: Place, path: str = "") -> Iterator[tuple[int, str]]:
+    """Where each place is, under PyTorch's names."""
+    yield id(place), path
+    for name, child in place.children.items():
+        yield from _paths(child, f"{path}.{name}".strip("."))
 
 
-def _list(elements: list[ast.expr]) -> ast.expr:
-    """A list, equal neighbours as a comprehension."""
-    runs: list[tuple[ast.expr, int]] = []
-    for element in elements:
-        if runs and ast.dump(runs[-1][0]) == ast.dump(element):
-            runs[-1] = (element, runs[-1][1] + 1)
+def _runs(entries: list[tuple[str, ast.expr]]) -> Iterator[tuple[list[str], ast.expr]]:
+    """Neighbours in a dict whose keys count, and whose values are one expression in `i`."""
+    groups: list[list[tuple[str, ast.expr]]] = []
+    for entry in entries:
+        if groups and _follows(entry[0], groups[-1][-1][0]):
+            groups[-1].append(entry)
         else:
-            runs.append((element, 1))
+            groups.append([entry])
+    for group in groups:
+        names = iter([name for name, _ in group])
+        for value, count in progressions.runs([value for _, value in group], "i"):
+            yield list(itertools.islice(names, count)), value
+
+
+def _follows(key: str, last: str) -> bool:
+    """Whether a key differs from the one before it by the next number only."""
+    now, before = (re.fullmatch(r"(.*?)(0|[1-9]\d*)", k) for k in (key, last))
+    if not now or not before or now[1] != before[1]:
+        return False
+    return int(now[2]) == int(before[2]) + 1
+
+
+def _numbered(names: list[str], value: ast.expr) -> ast.expr:
+    """`{f"block{i}": Block() for i in range(n)}`."""
+    found = re.fullmatch(r"(.*?)(0|[1-9]\d*)", names[0])
+    assert found is not None
+    first, number = int(found[2]), syntax.name("i")
+    if progressions.counts(value, "i") and first:
+        number, first = ast.BinOp(number, ast.Add(), ast.Constant(first)), 0
+    key = ast.JoinedStr([ast.Constant(found[1]), ast.FormattedValue(number, -1)])
+    return ast.DictComp(key, value, [_count(first, len(names), "i")])
+
+
+def _list(elements: list[ast.expr], number: ast.expr) -> ast.expr:
+    """A list of that number of elements, alike neighbours as a comprehension."""
+    runs = progressions.runs(elements, "i")
     if len(runs) == 1 and len(elements) > 1:
-        return ast.ListComp(runs[0][0], [_count(0, len(elements), "_")])
+        numbers = syntax.call("range", [number])
+        variable = syntax.name("i" if progressions.counts(runs[0][0], "i") else "_")
+        return ast.ListComp(runs[0][0], [ast.comprehension(variable, numbers, [], 0)])
     items: list[ast.expr] = []
     for element, count in runs:
         if count > 2:
-            items.append(ast.Starred(ast.ListComp(element, [_count(0, count, "_")])))
+            variable = "i" if progressions.counts(element, "i") else "_"
+            comprehension = ast.ListComp(element, [_count(0, count, variable)])
+            items.append(ast.Starred(comprehension))
         else:
             items += [element] * count
     return ast.List(items)

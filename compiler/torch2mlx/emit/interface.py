@@ -18,6 +18,7 @@ from torch.utils._pytree import TreeSpec
 
 from torch2mlx.capture import Captured, Input
 from torch2mlx.emit import naming, syntax
+from torch2mlx.emit.checks import Checked, check_bounds, check_conditions, check_fixed
 from torch2mlx.emit.sizes import axis_names
 from torch2mlx.errors import CaptureError
 from torch2mlx.outline.operands import Dim, Segment
@@ -71,6 +72,7 @@ def interface(model: Segment, captured: Captured) -> Interface:
     reads: dict[torch.fx.Node, ast.expr] = {}
     lines: list[str] = []
     checks: list[ast.stmt] = []
+    checked: list[Checked] = []
     for item, node in zip(items, model.inputs, strict=True):
         name = next(naming.candidates([item.argument, f"{item.argument}_"]))
         names.append(name)
@@ -86,8 +88,10 @@ def interface(model: Segment, captured: Captured) -> Interface:
         label = _label(name, item.path)
         lines.append(f"{label}: {symbols.describe(node)}")
         x = reads.get(node, syntax.name(name))
-        checks += _check_fixed(label, x, symbols.stored(node), node)
-        checks += _check_bounds(label, x, symbols, node)
+        checked.append(Checked(label, x, node, symbols.stored(node)))
+        checks += check_fixed(checked[-1])
+        checks += check_bounds(checked[-1], symbols.bounded(node))
+    checks += check_conditions(checked, captured)
     structure = Structure(captured.out_spec)
     annotation = structure.annotation(model.outputs)
     outputs = [
@@ -104,63 +108,6 @@ def interface(model: Segment, captured: Captured) -> Interface:
         outputs,
         checks,
     )
-
-
-def _check_bounds(
-    label: str, x: ast.expr, symbols: Symbols, node: torch.fx.Node
-) -> list[ast.stmt]:
-    """Refuse sizes for which the code would be wrong.
-
-    MLX reads past the end of a table that is too short, and code for several rows may not fit one.
-    """
-    statements: list[ast.stmt] = []
-    for axis, sign, limit in symbols.bounded(node):
-        size = ast.Subscript(ast.Attribute(x, "shape"), ast.Constant(axis))
-        beyond: ast.cmpop = ast.Gt() if sign == "<=" else ast.Lt()
-        letter = symbols.stored(node)[axis]
-        text = ast.Constant(f"{label} must have {letter} {sign} {limit}, not ")
-        message = ast.JoinedStr([text, ast.FormattedValue(size, -1)])
-        error = ast.Raise(syntax.call("ValueError", [message]))
-        test = ast.Compare(size, [beyond], [ast.Constant(limit)])
-        statements.append(ast.If(test, [error], []))
-    return statements
-
-
-def _check_fixed(
-    label: str, x: ast.expr, sizes: list[str], node: torch.fx.Node
-) -> list[ast.stmt]:
-    """Refuse other sizes than the fixed ones; those that a weight fixes, MLX itself refuses."""
-    rank = len(sizes)
-    fixed = [axis for axis, size in enumerate(sizes) if size.isdigit()]
-    perm = node.meta.get("perm")
-    floats = node.meta["val"].dtype.is_floating_point
-    channels = rank - 1 if perm or rank < 4 else 1
-    inner = [axis for axis in fixed if axis]
-    if floats and rank > 1 and (rank > 3 or perm or len(inner) == 1):
-        fixed = [axis for axis in fixed if axis != channels]
-    if not fixed:
-        return []
-    shape = ast.Attribute(x, "shape")
-    wanted: ast.expr = ast.Tuple([ast.Constant(int(sizes[axis])) for axis in fixed])
-    if len(fixed) == 1:
-        found: ast.expr = ast.Subscript(shape, ast.Constant(fixed[0]))
-        wanted = ast.Constant(int(sizes[fixed[0]]))
-    elif fixed == list(range(fixed[0], fixed[-1] + 1)):
-        bounds = ast.Slice(
-            *(
-                None if b in (0, rank) else ast.Constant(b)
-                for b in (fixed[0], fixed[-1] + 1)
-            )
-        )
-        found = shape if len(fixed) == rank else ast.Subscript(shape, bounds)
-    else:
-        found = ast.Tuple([ast.Subscript(shape, ast.Constant(axis)) for axis in fixed])
-    text = ast.Constant(f"{label} must be [{', '.join(sizes)}], not ")
-    message = ast.JoinedStr(
-        [text, ast.FormattedValue(syntax.call("list", [shape]), -1)]
-    )
-    error = ast.Raise(syntax.call("ValueError", [message]))
-    return [ast.If(ast.Compare(found, [ast.NotEq()], [wanted]), [error], [])]
 
 
 def _part(name: str, path: tuple[Any, ...]) -> ast.expr:

@@ -17,7 +17,7 @@ from torch2mlx.emit.attributes import Attributes
 from torch2mlx.emit.body import Function
 from torch2mlx.emit.interface import Interface, Structure, interface, kind_of
 from torch2mlx.emit.loading import PLAIN, Loading
-from torch2mlx.emit.regions import Regions
+from torch2mlx.emit.repeats import Repeats
 from torch2mlx.emit.sanitize import sanitize
 from torch2mlx.lower.stubs import Stub
 from torch2mlx.outline import Outlined
@@ -28,14 +28,18 @@ from torch2mlx.weights.plan import WeightPlan
 IMPORTS = {
     "itertools": "import itertools",
     "math": "import math",
+    "os": "import os",
     "re": "import re",
+    "sys": "import sys",
     "Callable": "from collections.abc import Callable",
     "dataclass": "from dataclasses import dataclass",
+    "fields": "from dataclasses import dataclass, fields",
+    "field": "from dataclasses import dataclass, field, fields",
     "partial": "from functools import partial",
     "Path": "from pathlib import Path",
     "Any": "from typing import Any",
 }
-ALWAYS = {"dataclass", "Path"}
+IN_SELFTEST = {"os", "sys"}
 MODE = black.Mode(line_length=88)
 
 
@@ -46,6 +50,7 @@ def emit(
     origin: str,
     title: str,
     loading: Loading = PLAIN,
+    selftest: bool = False,
 ) -> str:
     """The text of `model_mlx.py`.
 
@@ -56,8 +61,9 @@ def emit(
         origin: What it was compiled from, e.g. `torchvision.models.resnet.ResNet`.
         title: The model's name, for the first line.
         loading: How the weights are stored.
+        selftest: Give it a `--selftest`, for the certificate beside it.
     """
-    method = sanitize(plan)
+    method = sanitize(plan, loading.sharded)
     face = interface(outlined.model, captured)
     classes: list[str] = []
     targets: list[Any] = []
@@ -70,21 +76,32 @@ def emit(
         targets += called
     stubs = dict.fromkeys(t for t in targets if isinstance(t, Stub))
     helpers = [*helper_sources(targets), *map(_stub_source, stubs)]
-    used = _names_in("\n\n".join([*helpers, *classes]))
+    used = _names_in("\n\n".join([*helpers, *classes])) & IMPORTS.keys()
+    used |= {"Path"} | (IN_SELFTEST if selftest else set())
+    used.add(_dataclasses(outlined))
     template = _environment().get_template("model_mlx.py.jinja")
     source = template.render(
         title=title,
         origin=origin,
         inputs=face.inputs,
         outputs=face.outputs,
-        imports=[line for name, line in IMPORTS.items() if name in used | ALWAYS],
+        imports=[line for name, line in IMPORTS.items() if name in used],
         helpers=helpers,
         classes=classes,
         model=outlined.classes[-1].name,
+        arguments=outlined.arguments,
         sanitize=bool(method),
         loading=loading,
+        selftest=selftest,
     )
     return black.format_str(source, mode=MODE)
+
+
+def _dataclasses(outlined: Outlined) -> str:
+    """The last name that is needed of `dataclasses`."""
+    if not outlined.arguments:
+        return "dataclass"
+    return "field" if len(outlined.arguments) > 1 else "fields"
 
 
 def _stub_source(stub: Stub) -> str:
@@ -95,36 +112,47 @@ def _names_in(code: str) -> set[str]:
     return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
 
 
-def _class(
+def call_of(
     spec: ClassSpec, face: Interface | None, captured: Captured
-) -> tuple[str, list[Any]]:
-    """The source of one class, and the functions that it calls."""
+) -> tuple[Function, list[str], str]:
+    """The `__call__` of one class, the types of its parameters and of its result.
+
+    Args:
+        spec: The class.
+        face: How the model is called, None for another class than the model's.
+        captured: The model as it was captured.
+    """
     attributes = Attributes(spec.template.attributes)
     segment = spec.template.segment
     if face is None:
-        body = Regions(spec, attributes, segment.names)
-        function = body.write()
+        function = Repeats(spec, attributes, segment.names).write()
         kinds = [kind_of(node) for node in segment.inputs]
         results = [kind_of(value) for value in spec.template.outputs]
         returns = f"tuple[{', '.join(results)}]"
         if len(results) < 2:
             returns = results[0] if results else "None"
-    else:
-        structure = Structure(captured.out_spec)
-        body = Regions(spec, attributes, face.names, structure.build, face.reads)
-        function = body.write()
-        function.parameters = face.parameters
-        function.statements = [*face.checks, *function.statements]
-        kinds, returns = face.annotations, face.returns
+        return function, kinds, returns
+    structure = Structure(captured.out_spec)
+    body = Repeats(spec, attributes, face.names, structure.build, face.reads)
+    function = body.write()
+    function.parameters = face.parameters
+    function.statements = [*face.checks, *function.statements]
+    return function, face.annotations, face.returns
+
+
+def _class(
+    spec: ClassSpec, face: Interface | None, captured: Captured
+) -> tuple[str, list[Any]]:
+    """The source of one class, and the functions that it calls."""
+    function, kinds, returns = call_of(spec, face, captured)
+    init = constructor.body(spec, Attributes(spec.template.attributes), function.stored)
     source = (
         _environment()
         .get_template("class.py.jinja")
         .render(
             name=spec.name,
-            signature=_code(constructor.parameters(spec)),
-            init=[
-                _code(s) for s in constructor.body(spec, attributes, function.stored)
-            ],
+            signature=_code(constructor.parameters(spec, face is not None)),
+            init=[_code(s) for s in init],
             call=_call_signature(function, kinds),
             returns=returns,
             body=[_code(statement) for statement in function.statements],
@@ -168,10 +196,12 @@ def helper_sources(targets: list[Any]) -> list[str]:
 @functools.cache
 def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("torch2mlx_templates", "")
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=loader,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["literal"] = lambda v: syntax.text(syntax.literal(v))
+    return environment

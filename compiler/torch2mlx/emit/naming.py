@@ -16,6 +16,7 @@ from torch2mlx.capture.provenance import (
     is_torch,
 )
 from torch2mlx.ir.names import is_variable
+from torch2mlx.outline.operands import HOISTED
 from torch2mlx.outline.segments import argument_names
 from torch2mlx_templates.helpers import masked_attention
 
@@ -38,6 +39,7 @@ def author_name(
     origin = node.meta.get("origin")
     if origin is None or "val" not in node.meta:
         return ""
+    _, cls = node.meta.get(HOISTED, ("", cls))
     for frame in frames_in_class(origin, cls):
         names = assigned_names(frame)
         name = names[position or 0] if len(names) == count else ""
@@ -88,7 +90,7 @@ def role_name(node: torch.fx.Node) -> str:
 def argument_name(node: torch.fx.Node) -> str:
     """The parameter of `forward` under which some module receives `node`."""
     names = [name for _, name in argument_names(node) if is_variable(name)]
-    return names[0] if names else ""
+    return next((name for name in names if name not in MEANINGLESS), "")
 
 
 def candidates(preferred: Iterable[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ y = choose(p, a, b)          ->     if p.item():      r = loop(t, [n], [m], [], 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ from torch2mlx.ir.regions import (
 from torch2mlx.outline.operands import Op
 
 Node = torch.fx.Node
+LISTS = ("outputs", "results")
 
 
 @dataclass
@@ -62,6 +63,7 @@ class Regions(Blocks):
         self.base = self.region = common(inner)
         self.blocks: dict[Region, list[ast.stmt]] = {}
         self.rounds: dict[Node, Rounds] = {}
+        self.loops: list[Rounds] = []
         self.before: dict[Node, Node] = {}  # what a variable is next -> what it is
         self.bound: set[str] = set()
         # Result of a branch -> what it is afterwards
@@ -72,6 +74,7 @@ class Regions(Blocks):
                 self._note_results(statement)
             if statement.node is not None and statement.node.target is loop:
                 rounds = Rounds(statement)
+                self.loops.append(rounds)
                 _, variables, following, elements, _ = self._join_operands(statement)
                 self.rounds |= dict.fromkeys([*variables, *elements], rounds)
                 pairs = zip(following, variables, strict=True)
@@ -106,7 +109,7 @@ class Regions(Blocks):
         if not super()._may_inline(statement, user):
             return False
         (node,), where = statement.outputs, user.region
-        if user.is_block:
+        if user.is_block and user.where is None:
             assert user.node is not None
             where = next((r for source, r in uses(user.node) if source is node), where)
         between = where[len(statement.region) :]
@@ -125,7 +128,7 @@ class Regions(Blocks):
         """A loop needs what comes from outside until it ends, since there may be another round."""
         last = super()._last_uses(kept)
         position = {id(statement): i for i, statement in enumerate(kept)}
-        for rounds in {id(r): r for r in self.rounds.values()}.values():
+        for rounds in self.loops:
             assert rounds.statement.node is not None
             inner, test, _ = parts(rounds.statement.node)
             end = position[id(rounds.statement)]
@@ -193,6 +196,11 @@ class Regions(Blocks):
         is_count = value.ndim == 0 and not value.dtype.is_floating_point
         return [*own, *(["i"] if is_count else [])]
 
+    def _element_names(self, node: Node, value: ast.expr) -> list[str]:
+        """Names for the variable that takes the elements of the sequence `value`."""
+        del node
+        return [*([f"{value.id}_i"] if isinstance(value, ast.Name) else []), "row"]
+
     # Statements
 
     def write(self) -> Function:
@@ -206,6 +214,7 @@ class Regions(Blocks):
             super()._emit(statements)
         else:
             self.blocks.setdefault(self.region, []).extend(statements)
+            self.emitted += statements
 
     def _statement(self, statement: Statement, position: int, last: Last) -> None:
         is_result = isinstance(statement.item, Result)
@@ -234,15 +243,15 @@ class Regions(Blocks):
         first = [own] if own and ends else self._variable_names(node, rounds)
         name = self._bind(node, position, last, first, {*rounds.names})
         rounds.names.append(name)
-        self._emit(_assignments([(name, value)]))
+        self._emit(assignments([(name, value)]))
 
     def _take(self, statement: Statement, position: int, last: Last) -> None:
         """The variable that takes the elements of a sequence."""
         (node,), (sequence,) = statement.outputs, self._join_operands(statement)
         value, rounds = self._expression(sequence), self.rounds[node]
-        first = [f"{value.id}_i"] if isinstance(value, ast.Name) else []
+        first = self._element_names(node, value)
         taken = {*rounds.names, *rounds.targets}
-        rounds.targets.append(self._bind(node, position, last, [*first, "row"], taken))
+        rounds.targets.append(self._bind(node, position, last, first, taken))
         rounds.sequences.append(value)
         assert rounds.statement.node is not None
         self.region = parts(rounds.statement.node)[2]
@@ -268,7 +277,7 @@ class Regions(Blocks):
         blocks = []
         for region, results in zip(parts(statement.node), branches, strict=True):
             pairs = [(n, results[p]) for n, p in zip(names, places, strict=True)]
-            blocks.append([*self.blocks.pop(region, []), *_assignments(pairs)])
+            blocks.append([*self.blocks.pop(region, []), *assignments(pairs)])
         self._emit([_if(test, *blocks)])
 
     def _test(self, condition: Any) -> ast.expr:
@@ -280,7 +289,7 @@ class Regions(Blocks):
         return syntax.method(test, "item") if is_array else test
 
     def _repeat(self, statement: Statement, position: int, last: Last) -> None:
-        rounds = next(r for r in self.rounds.values() if r.statement is statement)
+        rounds = next(r for r in self.loops if r.statement is statement)
         condition, variables, following, _, collected = self._join_operands(statement)
         assert statement.node is not None
         _, test, body = parts(statement.node)
@@ -290,7 +299,7 @@ class Regions(Blocks):
             ast.Expr(syntax.method(syntax.name(name), "append", [self._expression(v)]))
             for name, v in zip(lists, collected, strict=True)
         ]
-        block = [*self.blocks.pop(body, []), *results, *_assignments(list(pairs))]
+        block = [*self.blocks.pop(body, []), *results, *assignments(list(pairs))]
         self._emit([syntax.assign([syntax.name(n)], ast.List([])) for n in lists])
         if condition is None:
             self._emit([_for(rounds, block)])
@@ -310,12 +319,12 @@ class Regions(Blocks):
             del self.names[other]
         self.names[node] = name
 
-    def _lists(self, count: int) -> list[str]:
+    def _lists(self, count: int, wanted: Sequence[str] = LISTS) -> list[str]:
         """Names for lists that nothing else in the function has."""
         taken = self.bound | {*self.names.values(), *self.sizes.names.values()}
         names: list[str] = []
         for _ in range(count):
-            free = naming.candidates(["outputs", "results"])
+            free = naming.candidates(wanted)
             names.append(next(n for n in free if n not in taken | {*names}))
         self.bound.update(names)
         return names
@@ -330,7 +339,7 @@ class Regions(Blocks):
         self._emit([syntax.assign([syntax.name(own)], value)])
 
 
-def _assignments(pairs: list[tuple[str, ast.expr]]) -> list[ast.stmt]:
+def assignments(pairs: list[tuple[str, ast.expr]]) -> list[ast.stmt]:
     """Assign all values to names at once: one by one, but for those that swap."""
     rest = [
         (name, value)

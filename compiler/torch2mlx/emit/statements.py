@@ -10,17 +10,20 @@ import torch.fx
 
 from torch2mlx.emit.order import arranged
 from torch2mlx.ir import intrinsics
-from torch2mlx.ir.regions import ITERATIONS, JOINS, Region, loop
+from torch2mlx.ir.regions import ITERATIONS, JOINS, Region, element, loop, parts
 from torch2mlx.outline.operands import (
     Dim,
     Invoke,
     Item,
     Loop,
     Op,
+    Repeat,
+    flat,
     leaves,
     region_of,
     values_in,
 )
+from torch2mlx.outline.residuals import mark
 from torch2mlx.outline.template import Hole, Template, root
 from torch2mlx_templates.helpers import assign
 
@@ -47,12 +50,24 @@ class Statement:
     Attributes:
         item: What it does.
         outputs: The values that it defines.
-        optional: Whether it calls a child that some instances lack.
+        mark: What it is among the optional parts of the class; "" where no instance lacks it.
+        where: The branches and loops that it is in, where its item does not know.
     """
 
     item: Item | Result | Unpack
     outputs: list[torch.fx.Node] = field(default_factory=list)
-    optional: bool = False
+    mark: str = ""
+    where: Region | None = None
+
+    @property
+    def optional(self) -> bool:
+        """Whether some instances lack it."""
+        return bool(self.mark)
+
+    @property
+    def flow(self) -> int:
+        """For an optional sum: which operand stands for it where it is left out."""
+        return int(self.mark.partition("+")[0])
 
     @property
     def single(self) -> bool:
@@ -75,6 +90,8 @@ class Statement:
     @property
     def region(self) -> Region:
         """The branches and loops that it is in."""
+        if self.where is not None:
+            return self.where
         item = self.item.op if isinstance(self.item, Unpack) else self.item
         return () if isinstance(item, Result) else region_of(item)
 
@@ -138,38 +155,109 @@ class Statement:
         if isinstance(self.item, Loop):
             carried = [self.item.args[i] for i in self.item.carried]
             return any(arg is node for arg in carried)
+        if isinstance(self.item, Op) and self.optional:
+            return self.item.args[self.flow] is node
         return True
+
+
+@dataclass
+class Made:
+    """What a generated statement was made of.
+
+    Attributes:
+        nodes: The values that it computes, those written within its expression first.
+        names: What its variables hold afterwards.
+    """
+
+    nodes: list[torch.fx.Node]
+    names: dict[str, torch.fx.Node] = field(default_factory=dict)
 
 
 def statements_of(template: Template, optional: set[str]) -> list[Statement]:
     """The statements of a class, the last one a `Result`."""
     users: dict[torch.fx.Node, list[Any]] = {}
-    for item in template.items:
+    for item in flat(template.items):
+        if isinstance(item, Repeat):
+            continue
         for leaf in leaves((item.args, getattr(item, "kwargs", {}))):
             if isinstance(leaf, torch.fx.Node):
                 users.setdefault(leaf, []).append(item)
             elif isinstance(leaf, Dim):
                 users.setdefault(leaf.value, []).append(None)
-    for value in values_in(template.outputs):
+    for value in values_in([template.outputs, *map(_ends, template.items)]):
         users.setdefault(value, []).append(None)
+    statements = _statements(template.items, None, users, template, optional)
+    return arranged([*statements, Statement(Result(template.outputs))])
+
+
+def _statements(
+    items: list[Item],
+    where: Region | None,
+    users: dict[torch.fx.Node, list[Any]],
+    template: Template,
+    optional: set[str],
+) -> list[Statement]:
     statements: list[Statement] = []
     unpacked: set[torch.fx.Node] = set()
-    for item in template.items:
+    for item in items:
         if isinstance(item, Op) and item.node in unpacked:
             continue
-        parts = _parts(item, users, template)
-        if parts is not None:
-            assert isinstance(item, Op | Invoke)
-            found = [part for part in parts if part is not None]
-            unpacked.update(found)
-            statements.append(Statement(Unpack(item, parts), found))
+        if isinstance(item, Repeat):
+            _, _, body = parts(item.node)
+            inner = _statements(item.body, body, users, template, optional)
+            statements += [*_beginning(item), *inner, _joining(item)]
             continue
-        absent = not isinstance(item, Op) and root(item) in optional
-        statements.append(
-            Statement(item, item.outputs, absent and isinstance(item, Invoke))
-        )
-    statements.append(Statement(Result(template.outputs)))
-    return arranged(statements)
+        results = _parts(item, users, template)
+        if results is not None:
+            assert isinstance(item, Op | Invoke)
+            found = [part for part in results if part is not None]
+            unpacked.update(found)
+            statements.append(Statement(Unpack(item, results), found, where=where))
+            continue
+        statement = Statement(item, item.outputs, where=where)
+        if isinstance(item, Op):
+            marks = [mark(item.node, position) for position in (0, 1)]
+            statement.mark = next((m for m in marks if m in optional), "")
+        elif isinstance(item, Invoke) and root(item) in optional:
+            statement.mark = root(item)
+        statements.append(statement)
+    return statements
+
+
+def _ends(item: Item) -> list[Any]:
+    """What a loop takes to begin with, and what its rounds give."""
+    if not isinstance(item, Repeat):
+        return []
+    values = [(v.initial, v.following) for v in item.variables]
+    given = [c.value for c in item.collected]
+    return [values, given, [v.values for v in item.varying]]
+
+
+def _beginning(repeat: Repeat) -> list[Statement]:
+    """The variables of a loop, and what its rounds take."""
+    around, _, body = parts(repeat.node)
+    found = [
+        Statement(Op(v.node, (v.initial,), {}), [v.node], where=around)
+        for v in repeat.variables
+    ]
+    for v in repeat.varying:
+        where = around if v.node.target is element else body
+        found.append(Statement(Op(v.node, (v.values,), {}), [v.node], where=where))
+    return found
+
+
+def _joining(repeat: Repeat) -> Statement:
+    """The end of a loop."""
+    elements = [v.node for v in repeat.varying if v.node.target is element]
+    variables = [v.node for v in repeat.variables]
+    following = [v.following for v in repeat.variables]
+    collected = [c.value for c in repeat.collected if c.value not in variables]
+    operands = (None, variables, following, elements, collected)
+    kept = [node for c in repeat.collected for node in c.kept.values()]
+    targets = [*(v.result for v in repeat.variables), *kept]
+    outputs = [node for node in targets if node is not None]
+    ends = Unpack(Op(repeat.node, operands, {}), targets)
+    return Statement(ends, outputs, where=region_of(repeat))
 
 
 def _parts(

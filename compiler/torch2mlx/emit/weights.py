@@ -67,17 +67,20 @@ def _why_unused(key: str) -> str:
 
 def _entry(key: str, weight: Weight, captured: Captured) -> WeightEntry:
     tensors = [captured.tensors[source] for source in weight.sources]
+    dtypes = tuple(DTYPES[tensor.dtype] for tensor in tensors)
+    floats = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    dtype = floats[0] if weight.expression else tensors[0].dtype
     return WeightEntry(
         key,
         weight.sources,
-        DTYPES[tensors[0].dtype],
+        DTYPES[dtype],
         tuple(tuple(tensor.shape) for tensor in tensors),
         weight.steps,
         weight.merge,
-        weight.axis,
         # MLX's float64 does not run on GPUs
-        target="F32" if tensors[0].dtype == torch.float64 else None,
-        eps=weight.eps,
+        target="F32" if dtype == torch.float64 else None,
+        expression=weight.expression,
+        dtypes=dtypes if len(set(dtypes)) > 1 else (),
     )
 
 

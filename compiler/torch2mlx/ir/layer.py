@@ -12,14 +12,12 @@ class Weight:
 
     Attributes:
         sources: State dict keys of the PyTorch model, one unless `merge` combines several.
-        merge: None, "sum", "concat" (axis 0), "gru_bias" or a fold of a BatchNorm (see
-            `torch2mlx.weights.folding`): how several sources become one array.
+        merge: None, "sum", "concat" (axis 0) or "gru_bias": how several sources become one array.
         steps: What is done to the result, in order: ("transpose", perm), ("reshape", shape) or
             ("slice", axis, start, stop).
         trainable: False for buffers and constants.
         owner: Path of the module that it belongs to, where the sources do not say.
-        eps: What a fold adds to the variance.
-        axis: The axis of the channels of a weight that is folded.
+        expression: What is computed of the sources instead; see `torch2mlx.weights.expression`.
     """
 
     sources: tuple[str, ...]
@@ -27,8 +25,7 @@ class Weight:
     steps: tuple[tuple[Any, ...], ...] = ()
     trainable: bool = True
     owner: str | None = None
-    eps: float = 0.0
-    axis: int = 0
+    expression: tuple[tuple[Any, ...], ...] = ()
 
     def then(self, *step: Any) -> Weight:
         """This weight with one more step, merged with the last one where the two are transposes."""

@@ -113,3 +113,31 @@ def _tri(n: int, m: int, k: int) -> torch.Tensor:
 
 # Whether j - i <= k, as `mx.tri` has it
 TRI = _define("tri(SymInt n, SymInt m, int k) -> Tensor", _tri)
+
+
+def _gather_mm(
+    x: torch.Tensor, weight: torch.Tensor, index: torch.Tensor, sorted_indices: bool
+) -> torch.Tensor:
+    return x @ weight[index]
+
+
+# x [S, M, D] times the matrices [D, O] that index [S] picks, none of them negative
+GATHER_MM = _define(
+    "gather_mm(Tensor self, Tensor weight, Tensor index, bool sorted_indices) -> Tensor",
+    _gather_mm,
+)
+
+
+def _grouped_mm(
+    x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor
+) -> torch.Tensor:
+    rows = torch.arange(x.shape[0], device=x.device)[:, None]
+    group = (rows >= ends).sum(-1).clamp(max=weight.shape[0] - 1)
+    y = (x[:, None] @ weight[group]).squeeze(1)
+    return torch.where(rows < ends[-1], y, 0)
+
+
+# Rows [S, D] times matrices [E, D, O], the i-th for the rows before offs[i]
+GROUPED_MM = _define(
+    "grouped_mm(Tensor self, Tensor mat2, Tensor offs) -> Tensor", _grouped_mm
+)

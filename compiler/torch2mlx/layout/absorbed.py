@@ -10,6 +10,7 @@ import torch.fx
 
 from torch2mlx.capture import Captured
 from torch2mlx.ir.layer import Weight
+from torch2mlx.layout.perms import Perm, last
 
 
 @dataclass
@@ -38,3 +39,9 @@ class Absorbed:
 
 
 Rule = Callable[[torch.fx.Node, Captured], Absorbed | None]
+
+
+def stored_in(node: torch.fx.Node, order: Perm) -> None:
+    """Note the order in which a result is stored if it is channels-last."""
+    if order != last(len(order)):
+        node.meta["last"] = order

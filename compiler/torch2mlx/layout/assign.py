@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch2mlx.capture import Captured
+from torch2mlx.capture.provenance import module_calls, source_line
 from torch2mlx.layout.fold import fold_keepdims
+from torch2mlx.layout.perms import nbytes, permutation
 from torch2mlx.layout.pins import IOLayout, pins
-from torch2mlx.layout.problem import Problem
+from torch2mlx.layout.problem import Problem, by_author
 from torch2mlx.layout.rewrite import Rewriter, Transpose
 from torch2mlx.lower.driver import Lowered
 
@@ -31,3 +35,29 @@ def assign_layouts(
     fold_keepdims(lowered.graph, captured)
     problem = Problem(lowered.graph, captured, pins(io_layout, captured))
     return Rewriter(problem).run()
+
+
+def keep_layouts(lowered: Lowered) -> list[Transpose]:
+    """Leave every array in PyTorch's order, and the transposes around each operation that has another.
+
+    That is what the assignment is measured against.
+
+    Args:
+        lowered: Its output node gets `meta["perms"]`, all None.
+
+    Returns:
+        The transposes that the author did not write.
+    """
+    (output,) = (node for node in lowered.graph.nodes if node.op == "output")
+    values: Any = output.args[0]
+    output.meta["perms"] = [None] * len(values)
+    return [
+        Transpose(
+            nbytes(node),
+            f"{node.meta['origin'].target} is channels-last in MLX",
+            source_line(node.meta["origin"]),
+            next((c.path for c in reversed(module_calls(node.meta["origin"]))), ""),
+        )
+        for node in lowered.graph.nodes
+        if permutation(node) is not None and not by_author(node)
+    ]

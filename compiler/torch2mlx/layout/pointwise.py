@@ -20,7 +20,7 @@ MX_ELEMENTWISE = """
     sinh sqrt square stop_gradient subtract tan tanh where zeros_like
 """
 NN_ELEMENTWISE = """
-    celu elu gelu gelu_approx gelu_fast_approx hardswish leaky_relu log_sigmoid mish relu relu2 relu6 selu sigmoid
+    celu elu gelu gelu_approx gelu_fast_approx hardswish leaky_relu log_sigmoid mish prelu relu relu2 relu6 selu sigmoid
     silu softplus softshrink softsign tanh
 """
 HELPER_ELEMENTWISE = (

@@ -46,9 +46,11 @@ def reshape(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
         for target, result in orders.items():
             if _is_view(stored := _stored(found, source, target)):
                 call = _call(node, x, stored, source, target)
+                if call is None:
+                    continue
                 if result and target != last(rank(node)):
                     node.meta["last"] = target
-                return call and Absorbed(*call, {}, operands, result)
+                return Absorbed(*call, {}, operands, result)
     return _before_linear(node, x, after)
 
 
@@ -119,13 +121,17 @@ def _is_view(stored: IndexMap) -> bool:
 def _call(
     node: torch.fx.Node, x: torch.fx.Node, stored: IndexMap, source: Perm, target: Perm
 ) -> tuple[Any, tuple[Any, ...]] | None:
-    """What is called on the stored array, and the arguments."""
+    """What is called on the stored array, and the arguments; None where it has no call."""
     args: Any = node.args
     if node.target is mx.squeeze and len(args) > 1:
-        axis = args[1]
-        if isinstance(axis, int):
-            return mx.squeeze, (x, source.index(axis % rank(x)))
-        return mx.squeeze, (x, tuple(sorted(source.index(a % rank(x)) for a in axis)))
+        dropped = [args[1]] if isinstance(args[1], int) else args[1]
+        gone = {axis % rank(x) for axis in dropped}
+        kept = [axis for axis in source if axis not in gone]
+        # An axis of size 1 that stays must stay where the result has it
+        if tuple(sorted(kept).index(axis) for axis in kept) != target:
+            return None
+        places: Any = tuple(sorted(map(source.index, gone)))
+        return mx.squeeze, (x, places if len(places) > 1 else places[0])
     merged = _run(stored.source, stored.target)
     if merged is not None:
         start, end = merged
@@ -136,7 +142,11 @@ def _call(
         return mx.reshape, (x, ordered(args[1], target))
     divided = _run(stored.target, stored.source)
     if divided is not None and node.target is mx.unflatten:
-        return mx.unflatten, (x, divided[0], args[2])
+        start, end = divided
+        first = args[1] % rank(x)
+        parts = [axis - first for axis in target[start : end + 1]]
+        if sorted(parts) == list(range(len(args[2]))):
+            return mx.unflatten, (x, start, ordered(args[2], tuple(parts)))
     return None
 
 

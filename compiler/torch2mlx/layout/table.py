@@ -6,7 +6,6 @@ and how the result is stored then. A node without a rule takes and gives arrays 
 
 from __future__ import annotations
 
-import itertools
 import operator
 from typing import Any
 
@@ -18,13 +17,13 @@ from torch2mlx.capture import Captured
 from torch2mlx.ir import intrinsics
 from torch2mlx.ir.layer import Weight
 from torch2mlx.ir.regions import choose
-from torch2mlx.layout.absorbed import Absorbed, Rule
-from torch2mlx.layout.perms import identity, last, ordered, rank
+from torch2mlx.layout.absorbed import Absorbed, Rule, stored_in
+from torch2mlx.layout.items import item
+from torch2mlx.layout.perms import Perm, channels_last, identity, last, ordered, rank
 from torch2mlx.layout.pointwise import POINTWISE, POINTWISE_LAYERS
 from torch2mlx.layout.reshapes import reshape
-from torch2mlx.lower.facade import Decline, map_values
+from torch2mlx.lower.facade import Decline
 from torch2mlx.lower.weights import weight_of
-from torch2mlx.weights.folding import FOLDS
 
 
 def absorbed(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
@@ -35,9 +34,13 @@ def absorbed(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
         rule = RULES.get(node.target)
     else:
         rule = None
-    if rule is not reshape and any("last" in n.meta for n in node.all_input_nodes):
-        return None
     return rule(node, captured) if rule is not None else None
+
+
+def _order(operands: list[torch.fx.Node]) -> Perm | None:
+    """The order that all operands are stored in if they are channels-last; None where they differ."""
+    orders = {channels_last(operand) for operand in operands}
+    return orders.pop() if len(orders) == 1 else None
 
 
 def elementwise(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
@@ -53,9 +56,12 @@ def elementwise(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
             weight = _own_weight(operand)
             if weight is None:
                 return None
-            weights[operand] = _aligned(weight, operand.meta["hint"].shape, ndim)
-    if ndim < 3 or not operands:
+            weights[operand] = weight, operand.meta["hint"].shape
+    order = _order(operands) if ndim > 2 else None
+    if order is None:
         return None
+    weights = {n: _aligned(*own, order) for n, own in weights.items()}
+    stored_in(node, order)
     return Absorbed(node.target, node.args, dict(node.kwargs), operands, True, weights)
 
 
@@ -76,7 +82,7 @@ def _own_weight(node: torch.fx.Node) -> Weight | None:
 def is_sole_use(node: torch.fx.Node) -> bool:
     """Whether no layer and no other node takes the parameter of a `get_attr` node."""
     own = node.meta["weight"]
-    if own.merge in FOLDS:
+    if own.expression:
         return True
     sources = set(own.sources)
     for other in node.graph.nodes:
@@ -89,16 +95,21 @@ def is_sole_use(node: torch.fx.Node) -> bool:
         if any(
             sources.intersection(weight.sources)
             for weight in weights
-            if weight.merge not in FOLDS  # its array is another one
+            if not weight.expression  # its array is another one
         ):
             return False
     return True
 
 
 def _aligned(
-    weight: Weight, shape: tuple[int, ...], ndim: int
+    weight: Weight, shape: tuple[int, ...], order: Perm
 ) -> tuple[Weight, tuple[int, ...]]:
-    """A weight of lower rank and its shape, so that it broadcasts with channels-last arrays."""
+    """A weight of lower rank and its shape, so that it broadcasts with arrays stored in `order`."""
+    ndim = len(order)
+    if order != last(ndim):
+        whole = (1,) * (ndim - len(shape)) + tuple(shape)
+        weight = weight.then("reshape", whole).then("transpose", order)
+        return weight, ordered(whole, order)
     if len(shape) == ndim - 1:
         order = (*range(1, ndim - 1), 0)
         return weight.then("transpose", order), ordered(shape, order)
@@ -119,10 +130,11 @@ def along(position: int, default: Any, name: str = "axis") -> Rule:
         ndim = rank(operands[0]) if operands else 0
         if ndim < 3 or any(rank(n) != ndim for n in operands):
             return None
-        axis = _argument(node, position, name, default)
-        if axis is None or rank(node) != ndim:
+        axis, order = _argument(node, position, name, default), _order(operands)
+        if axis is None or order is None or rank(node) != ndim:
             return None
-        args, kwargs = _with_argument(node, position, name, _renumbered(axis, ndim))
+        args, kwargs = _with_argument(node, position, name, _renumbered(axis, order))
+        stored_in(node, order)
         return Absorbed(node.target, args, kwargs, operands, True)
 
     return rule
@@ -138,15 +150,19 @@ def reduction(flat: bool = True) -> Rule:
             return None
         axis = _argument(node, 1, "axis", None)
         keepdims = _argument(node, 2, "keepdims", False)
+        order = channels_last(x)
         if axis is None:
             if not flat:
                 return None
+            if keepdims:
+                stored_in(node, order)
             return Absorbed(
                 node.target, node.args, dict(node.kwargs), [x], bool(keepdims)
             )
-        args, kwargs = _with_argument(node, 1, "axis", _renumbered(axis, ndim))
+        args, kwargs = _with_argument(node, 1, "axis", _renumbered(axis, order))
         gone = {a % ndim for a in ([axis] if isinstance(axis, int) else axis)}
-        result = True if keepdims else _stored([a for a in last(ndim) if a not in gone])
+        kept = [a for a in order if keepdims or a not in gone]
+        result = _stored(node, kept)
         return (
             None if result is None else Absorbed(node.target, args, kwargs, [x], result)
         )
@@ -154,12 +170,15 @@ def reduction(flat: bool = True) -> Rule:
     return rule
 
 
-def _stored(axes: list[int]) -> bool | None:
-    """How an array is stored whose axes come in this order: channels-last, in order, or neither."""
+def _stored(node: torch.fx.Node, axes: list[int]) -> bool | None:
+    """How `node` is stored if its axes come in this order: channels-last, in order, or neither."""
     order = tuple(sorted(axes).index(axis) for axis in axes)
     if order == identity(len(order)):
         return False
-    return True if len(order) > 2 and order == last(len(order)) else None
+    if len(order) > 3:
+        stored_in(node, order)
+        return True
+    return True if order == last(len(order)) and len(order) > 2 else None
 
 
 def _argument(node: torch.fx.Node, position: int, name: str, default: Any) -> Any:
@@ -178,9 +197,9 @@ def _with_argument(
     return node.args, {**node.kwargs, name: value}
 
 
-def _renumbered(axis: Any, ndim: int) -> Any:
-    """Axes of a channels-last array; the last one is -1, as people write it."""
-    order = last(ndim)
+def _renumbered(axis: Any, order: Perm) -> Any:
+    """Axes of an array stored in `order`; the last one is -1, as people write it."""
+    ndim = len(order)
     if isinstance(axis, int):
         new = order.index(axis % ndim)
         return -1 if new == ndim - 1 else new
@@ -192,7 +211,7 @@ def roll(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
     found = along(2, None)(node, captured)
     axis = _argument(node, 2, "axis", None)
     if found is not None and not isinstance(axis, int):
-        order = last(rank(node))
+        order = channels_last(node)
         new = tuple(order.index(a % rank(node)) for a in axis)
         found.args, found.kwargs = _with_argument(node, 2, "axis", new)
     return found
@@ -207,13 +226,13 @@ def stack(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
     """`mx.stack`: its operands channels-last, or as they are where they become the channels."""
     parts = node.all_input_nodes
     ndim = rank(node)
-    if ndim < 3 or any(rank(n) != ndim - 1 for n in parts):
+    if ndim < 3 or any(rank(n) != ndim - 1 or "last" in n.meta for n in parts):
         return None
     axis = _argument(node, 1, "axis", 0) % ndim
     for order in (last(ndim - 1), identity(ndim - 1)):
         kept = [a + (a >= axis) for a in order]
         if [a for a in last(ndim) if a != axis] == kept:
-            new = _renumbered(axis, ndim)
+            new = _renumbered(axis, last(ndim))
             args, kwargs = _with_argument(node, 1, "axis", new)
             operands = parts if order != identity(ndim - 1) else []
             return Absorbed(node.target, args, kwargs, operands, True)
@@ -232,84 +251,13 @@ def per_axis(position: int) -> Rule:
             return None
         args = (
             *node.args[:position],
-            ordered(values, last(ndim)),
+            ordered(values, channels_last(x)),
             *node.args[position + 1 :],
         )
+        stored_in(node, channels_last(x))
         return Absorbed(node.target, args, dict(node.kwargs), [x], True)
 
     return rule
-
-
-def item(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
-    """`x[...]` with slices, numbers and None; one of several arrays."""
-    x: Any
-    x, index = node.args
-    ndim = rank(x)
-    if isinstance(x.meta["hint"], list | tuple):
-        return Absorbed(node.target, node.args, {}, [x], True) if ndim > 2 else None
-    parts = list(index) if isinstance(index, tuple) else [index]
-    if any(_is_array(part) for part in parts) or not ndim:
-        return None
-    full = _expanded(parts, ndim)
-    axes = itertools.count()
-    sources = [None if part is None else next(axes) for part in full]
-    of_axis = {a: part for a, part in zip(sources, full, strict=True) if a is not None}
-    # The axes of the result: those of x that are not dropped, and None for new ones.
-    result = [a for a in sources if a is None or isinstance(of_axis[a], slice)]
-    for before in _orders(ndim):
-        kept = [a for a in before if isinstance(of_axis[a], slice)]
-        for after in _orders(len(result)):
-            is_last = after != identity(len(result))
-            stored = ordered(result, after)
-            if [a for a in stored if a is not None] == kept and (
-                is_last or before != identity(ndim)
-            ):
-                new = _merged(stored, [of_axis[a] for a in before])
-                operands = [x] if before != identity(ndim) else []
-                return Absorbed(node.target, (x, new), {}, operands, is_last)
-    return None
-
-
-def _orders(ndim: int) -> list[tuple[int, ...]]:
-    """The orders that an array may be stored in, channels-last first."""
-    return [last(ndim), identity(ndim)] if ndim > 2 else [identity(ndim)]
-
-
-def _is_array(part: Any) -> bool:
-    found: list[bool] = []
-    map_values(
-        lambda v: found.append(isinstance(v, torch.fx.Node) and not _is_size(v)), part
-    )
-    return any(found) or isinstance(part, mx.array | list | bool)
-
-
-def _is_size(node: torch.fx.Node) -> bool:
-    return isinstance(node.meta.get("hint"), int)
-
-
-def _expanded(parts: list[Any], ndim: int) -> list[Any]:
-    """An index with a slice or number for every axis."""
-    missing = ndim - sum(part is not None and part is not Ellipsis for part in parts)
-    rest = [slice(None)] * missing
-    for i, part in enumerate(parts):
-        if part is Ellipsis:
-            return [*parts[:i], *rest, *parts[i + 1 :]]
-    return [*parts, *rest]
-
-
-def _merged(stored: tuple[int | None, ...], parts: list[Any]) -> Any:
-    """The index of the stored array: its parts, with None where the result has a new axis."""
-    index: list[Any] = []
-    kept = iter(stored)
-    for part in parts:
-        if isinstance(part, slice):
-            # The result's next axis of x is this one; new axes stand before it.
-            index.extend(None for _ in itertools.takewhile(lambda a: a is None, kept))
-        index.append(part)
-    index.extend(None for axis in kept if axis is None)
-    while len(index) > 1 and index[-1] == slice(None):
-        index.pop()
-    return index[0] if len(index) == 1 else tuple(index)
 
 
 def store(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
@@ -325,6 +273,30 @@ def chosen(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
     return elementwise(node, captured) if is_one else None
 
 
+def vector_norm(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
+    """`mx.linalg.norm` along one axis."""
+    (x,) = node.all_input_nodes
+    axis, order = _argument(node, 2, "axis", None), channels_last(x)
+    axis = axis[0] if isinstance(axis, tuple | list) and len(axis) == 1 else axis
+    if not isinstance(axis, int) or rank(x) < 3:
+        return None
+    keepdims = _argument(node, 3, "keepdims", False)
+    args, kwargs = _with_argument(node, 2, "axis", _renumbered(axis, order))
+    kept = [a for a in order if keepdims or a != axis % rank(x)]
+    result = _stored(node, kept)
+    return None if result is None else Absorbed(node.target, args, kwargs, [x], result)
+
+
+def creation(node: torch.fx.Node, captured: Captured) -> Absorbed | None:
+    """An array of one number, in either order."""
+    shape: Any = node.args[0]
+    filled = any(rank(operand) for operand in node.all_input_nodes)
+    if rank(node) < 3 or filled or not isinstance(shape, list | tuple):
+        return None
+    args = (ordered(shape, last(rank(node))), *node.args[1:])
+    return Absorbed(node.target, args, dict(node.kwargs), [], True)
+
+
 SCANS = "cumsum cumprod cummax cummin logcumsumexp"
 REDUCTIONS = "all any logsumexp max mean min prod std sum var"
 
@@ -334,6 +306,8 @@ RULES: dict[Any, Rule] = {
     mx.argmax: reduction(flat=False),
     mx.argmin: reduction(flat=False),
     **{getattr(mx, name): along(1, None) for name in SCANS.split()},
+    mx.linalg.norm: vector_norm,
+    **dict.fromkeys((mx.full, mx.ones, mx.zeros), creation),
     mx.softmax: along(1, None),
     mx.sort: along(1, -1),
     mx.argsort: along(1, -1),

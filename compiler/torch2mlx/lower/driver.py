@@ -6,6 +6,7 @@ against PyTorch's shape and dtype for the example inputs: a lowering that is off
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import re
 from collections import Counter
@@ -33,7 +34,6 @@ from torch2mlx.lower.indexing import merge_indices, pick_from_stacks
 from torch2mlx.lower.modules import lower_module
 from torch2mlx.lower.regions import FLAT, lower_flat
 from torch2mlx.lower.registry import (
-    DTYPES,
     FAILURES,
     LAYERS,
     OPS,
@@ -86,6 +86,30 @@ def lower(captured: Captured, stubs: bool = False) -> Lowered:
     return _Lowering(captured, Stubs() if stubs else None).run()
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What lowering makes of each call, refused or not.
+
+    Attributes:
+        graph: The lowered nodes, each with its call as `meta["origin"]`.
+        refused: Captured call -> why nothing maps it.
+        unreached: Calls that were not looked at, since what they take is refused and its size unknown.
+    """
+
+    graph: torch.fx.Graph
+    refused: dict[torch.fx.Node, str]
+    unreached: set[torch.fx.Node]
+
+
+def survey(captured: Captured) -> Survey:
+    """Ask the mapping tables about every node of a captured graph; nothing is raised."""
+    lowering = _Lowering(captured)
+    lowering.walk()
+    refused, values = lowering.refused, lowering.values
+    unreached = {n for n, value in values.items() if value is None and n not in refused}
+    return Survey(lowering.result.graph, refused, unreached)
+
+
 class _Lowering:
     def __init__(self, captured: Captured, stubs: Stubs | None = None):
         self.captured = captured
@@ -96,7 +120,7 @@ class _Lowering:
         self.recorder.expr = captured.expr
         self.recorder.number = captured.number
         self.values: dict[torch.fx.Node, Any] = {}
-        self.refused: Counter[tuple[str, str, str, str]] = Counter()
+        self.refused: dict[torch.fx.Node, str] = {}
         self.counts = _calls_by_module(captured.graph)
         self.alone = {key: count == 1 for key, count in self.counts.items()}
         for key in captured.state_keys:
@@ -104,7 +128,8 @@ class _Lowering:
         self.placed: dict[str, Layer] = {}
         self.inputs = {item.name for item in captured.inputs}
 
-    def run(self) -> Lowered:
+    def walk(self) -> None:
+        """Lower node by node; what is refused is in `refused` afterwards."""
         with self.recorder.recording():
             for node in self.captured.graph.nodes:
                 self.recorder.origin = node
@@ -116,13 +141,11 @@ class _Lowering:
                     self.values[node] = None  # reported where it began
                 else:
                     self._call(node)
+
+    def run(self) -> Lowered:
+        self.walk()
         if self.refused:
-            raise UnsupportedError(
-                [
-                    Unsupported(op, module, line, count, hint)
-                    for (op, module, line, hint), count in self.refused.items()
-                ]
-            )
+            raise UnsupportedError(_entries(self.refused))
         _tidy(self.result.graph)
         merge_indices(self.result.graph)
         pick_from_stacks(self.result.graph)
@@ -155,7 +178,7 @@ class _Lowering:
 
     def _hint(self, value: torch.Tensor) -> mlx.core.array:
         shape = [self.captured.size(size) for size in value.shape]
-        return mlx.core.zeros(shape, DTYPES[value.dtype])
+        return mlx.core.zeros(shape, mlx_dtype(value.dtype))
 
     def _output(self, node: torch.fx.Node) -> None:
         outputs = map_values(
@@ -211,10 +234,11 @@ class _Lowering:
     def _refuse(self, node: torch.fx.Node, hint: str) -> None:
         overload = node.target if isinstance(node.target, OpOverload) else MODULE
         if self.stubs is not None and overload is not MODULE:
-            self.values[node] = self._stub_call(node, overload, hint, self.stubs)
-            return
-        module = calling_module(node)
-        self.refused[str(node.target), module, source_line(node), hint] += 1
+            # A dtype that MLX lacks has no stub either
+            with contextlib.suppress(Refuse):
+                self.values[node] = self._stub_call(node, overload, hint, self.stubs)
+                return
+        self.refused[node] = hint
         self.values[node] = self._stand_in(node.meta.get("val"))
 
     def _stub_call(
@@ -246,8 +270,8 @@ class _Lowering:
             return None
         try:
             hint = self._hint(value)
-        except (TypeError, KeyError):
-            return None  # its size or dtype is not known
+        except (TypeError, Refuse):
+            return None  # its size is not known, or MLX lacks its dtype
         return self.recorder.append("placeholder", "refused", (), {}, hint, val=value)
 
     def _lowered(self, node: torch.fx.Node) -> Any:
@@ -420,6 +444,17 @@ class _Lowering:
             return owner
         place = int(layer) * (2 if both else 1) + bool(reverse)
         return f"{prefix}{place}"
+
+
+def _entries(refused: dict[torch.fx.Node, str]) -> list[Unsupported]:
+    counts = Counter(
+        (str(node.target), calling_module(node), source_line(node), hint)
+        for node, hint in refused.items()
+    )
+    return [
+        Unsupported(op, module, line, count, hint)
+        for (op, module, line, hint), count in counts.items()
+    ]
 
 
 def _share_names(value: torch.fx.Node, node: torch.fx.Node) -> None:

@@ -11,7 +11,7 @@ import torch.fx
 
 from torch2mlx.ir.layer import Weight
 from torch2mlx.lower.driver import Lowered
-from torch2mlx.weights.folding import FOLDS, fold
+from torch2mlx.weights.expression import evaluate
 
 
 class MLXInterpreter(torch.fx.Interpreter):
@@ -51,13 +51,22 @@ def array_of(weight: Weight, arrays: dict[str, mlx.core.array]) -> mlx.core.arra
     elif weight.merge == "gru_bias":
         gates = parts[0].shape[0] // 3 * 2
         array = parts[0].at[:gates].add(parts[1][:gates])
-    elif weight.merge in FOLDS:
-        known = [np.array(part.astype(mlx.core.float32)) for part in parts]
-        made = fold(weight.merge, known, "F32", weight.axis, weight.eps)
-        array = mlx.core.array(made).astype(array.dtype)
+    elif weight.expression:
+        array = _computed(weight, parts)
     for step in weight.steps:
         array = _step(array, *step)
     return array
+
+
+def _computed(weight: Weight, parts: list[mlx.core.array]) -> mlx.core.array:
+    floats = [mlx.core.issubdtype(part.dtype, mlx.core.floating) for part in parts]
+    known = [
+        np.array(part.astype(mlx.core.float32) if is_float else part)
+        for part, is_float in zip(parts, floats, strict=True)
+    ]
+    dtypes = ["F32" if is_float else "I64" for is_float in floats]
+    made = evaluate(weight.expression, known, dtypes).astype(np.float32)
+    return mlx.core.array(made).astype(parts[floats.index(True)].dtype)
 
 
 def _step(array: mlx.core.array, kind: str, *values: Any) -> mlx.core.array:

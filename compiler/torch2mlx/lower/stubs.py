@@ -16,7 +16,7 @@ from torch._ops import OpOverload
 from torch2mlx.capture.provenance import source_line
 from torch2mlx.ir.names import STUB
 from torch2mlx.lower.facade import Traced
-from torch2mlx.lower.registry import DTYPES, IGNORED, OPS
+from torch2mlx.lower.registry import IGNORED, OPS, mlx_dtype
 
 TYPES = {
     "Tensor": "mx.array",
@@ -112,6 +112,9 @@ def given(overload: OpOverload, args: Any, kwargs: Any) -> dict[str, Any]:
     """The arguments of a call by name, up to the last that is given, dtypes as MLX's.
 
     Those without a meaning in MLX are left out.
+
+    Raises:
+        Refuse: MLX lacks a dtype among them.
     """
     schema = list(overload._schema.arguments)
     named = dict(zip((a.name for a in schema), args, strict=False)) | dict(kwargs)
@@ -119,7 +122,7 @@ def given(overload: OpOverload, args: Any, kwargs: Any) -> dict[str, Any]:
     last = max((i for i, a in enumerate(schema) if a.name in named), default=-1)
     values = {a.name: named.get(a.name, a.default_value) for a in schema[: last + 1]}
     return {
-        name: DTYPES[value] if isinstance(value, torch.dtype) else value
+        name: mlx_dtype(value) if isinstance(value, torch.dtype) else value
         for name, value in values.items()
     }
 

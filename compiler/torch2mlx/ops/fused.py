@@ -6,7 +6,15 @@ from typing import Any
 
 import mlx.core
 
-from torch2mlx.ir.operators import ATTENTION, QUICK_GELU, ROPE, ROTATE, SWIGLU, TRI
+from torch2mlx.ir.operators import (
+    ATTENTION,
+    GATHER_MM,
+    QUICK_GELU,
+    ROPE,
+    ROTATE,
+    SWIGLU,
+    TRI,
+)
 from torch2mlx.lower.facade import Refuse, helpers, mx
 from torch2mlx.lower.registry import lowers, rename
 
@@ -53,6 +61,15 @@ def rotate(x: Any, cos: Any, sin: Any, traditional: bool) -> Any:
     if traditional:
         return helpers.rotate_pairs(x, cos, sin)
     return helpers.rotate_halves(x, cos, sin)
+
+
+@lowers(GATHER_MM)
+def gather_mm(x: Any, weight: Any, index: Any, sorted_indices: bool) -> Any:
+    """`mx.gather_mm`, which reads each matrix where it is."""
+    options = {"sorted_indices": True} if sorted_indices else {}
+    if x.dtype != mlx.core.float32:
+        return helpers.gather_mm(x, weight, index, **options)
+    return mx.gather_mm(x, weight, rhs_indices=index, **options)
 
 
 @lowers(TRI)

@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core
 import torch
 
+from torch2mlx.ir.operators import GROUPED_MM
 from torch2mlx.lower.facade import Refuse, helpers, mx
 from torch2mlx.lower.registry import lowers
 from torch2mlx.ops.axes import same, widened
@@ -34,6 +35,23 @@ def matmul(x: Any, other: Any) -> Any:
 def mm(x: Any, mat2: Any) -> Any:
     """`x @ mat2`."""
     return product(x, mat2)
+
+
+@lowers(GROUPED_MM)
+def grouped_rows(x: Any, mat2: Any, offs: Any) -> Any:
+    """Groups of the rows of `x`, each times a matrix of its own."""
+    return helpers.grouped_mm(x, mat2, offs)
+
+
+@lowers(aten._grouped_mm.default)
+def grouped_mm(
+    x: Any, mat2: Any, offs: Any = None, bias: Any = None, out_dtype: Any = None
+) -> Any:
+    """Groups of the rows of `x`, each times a matrix of its own."""
+    if x.ndim != 2 or mat2.ndim != 3 or offs is None or bias is not None:
+        raise Refuse("only rows of one matrix are mapped, times matrices, without bias")
+    y = helpers.grouped_mm(x, mat2, offs)
+    return y if out_dtype is None else y.astype(out_dtype)
 
 
 @lowers(aten.mv.default)

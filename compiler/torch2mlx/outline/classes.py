@@ -20,7 +20,16 @@ import networkx
 import torch
 
 from torch2mlx.ir.names import RESERVED, is_variable
-from torch2mlx.outline.operands import Invoke, Loop, Op, Segment, segments_below
+from torch2mlx.outline.operands import (
+    Invoke,
+    Item,
+    Op,
+    Repeat,
+    Segment,
+    invokes,
+    segments_below,
+)
+from torch2mlx.outline.residuals import is_mark, ways
 from torch2mlx.outline.template import (
     EMPTY,
     Abstraction,
@@ -29,6 +38,7 @@ from torch2mlx.outline.template import (
     Template,
     root,
 )
+from torch2mlx.outline.widen import callers, widen
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,7 @@ class ClassSpec:
         values: Hole -> its constant, or the parameter that it is.
         optional: Attribute root -> when it is there: (parameter, None) where a boolean parameter says
             so, (parameter, constant or other parameter) where the two must differ.
+        arguments: What it takes from the model's configuration, None for nothing.
     """
 
     name: str
@@ -73,6 +84,7 @@ class ClassSpec:
     parameters: list[Parameter] = field(default_factory=list)
     values: dict[int, Any] = field(default_factory=dict)
     optional: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    arguments: Any = None
 
     def value(self, operand: Any) -> Any:
         """What stands for an operand: holes become constants or `Ref`s."""
@@ -100,7 +112,9 @@ def build_classes(
     """
     specs: list[ClassSpec] = []
     names: set[str] = set()
+    calls = callers([*segments_below(model), model])
     for group in _groups(model):
+        widen(group, calls, instances)
         for members in _structures(group, instances):
             name = _class_name(members[0].segment, names)
             names.add(name)
@@ -140,13 +154,8 @@ def _groups_by_height(model: Segment) -> list[list[Segment]]:
     return [found[key] for key in sorted(found, key=lambda k: (k[0], rank[k]))]
 
 
-def _calls(item: Any) -> list[Invoke]:
-    if isinstance(item, Op):
-        return []
-    steps = item.steps if isinstance(item, Loop) else [item]
-    if isinstance(item, Loop):
-        return [call for step in steps for call in _calls(step)]
-    return [item] if isinstance(item.callee, Segment) else []
+def _calls(item: Item) -> list[Invoke]:
+    return [call for call in invokes(item) if isinstance(call.callee, Segment)]
 
 
 def _identity(segment: Any) -> Any:
@@ -160,7 +169,7 @@ def _structures(group: list[Segment], instances: Instances) -> list[list[_Member
         template = Abstraction(segment, instances).run()
         by_key.setdefault(template.key, []).append(_Member(segment, template))
     order = list(by_key)
-    largest_first = sorted(order, key=lambda k: -len(by_key[k][0].template.attributes))
+    largest_first = sorted(order, key=lambda k: _size(by_key[k][0].template))
     merged: dict[Any, list[_Member]] = {}
     for key in largest_first:
         members = by_key[key]
@@ -176,18 +185,25 @@ def _structures(group: list[Segment], instances: Instances) -> list[list[_Member
     return [merged[key] for key in order if key in merged]
 
 
+def _size(template: Template) -> tuple[int, int]:
+    return -len(template.attributes), -len(template.items)
+
+
 def _absorb(host: _Member, members: list[_Member], instances: Instances) -> bool:
-    """Whether `members` are `host` without some of its children; if so they are marked."""
+    """Whether `members` are `host` without some of its parts; if so they are marked."""
     mine, theirs = (_roots(m.template) for m in (host, members[0]))
     absent = frozenset(mine - theirs)
-    if not absent or theirs - mine or not _skippable(host.template, absent):
+    if theirs - mine or not _skippable(host.template, absent):
         return False
-    template = Abstraction(host.segment, instances, absent).run()
-    if template.key != members[0].template.key:
-        return False
-    for member in members:
-        member.absent = absent
-    return True
+    parts = [(frozenset[str](), {})] if absent else []
+    parts += [(frozenset({name}), passed) for name, passed in ways(host.template)]
+    for sums, passed in parts:
+        template = Abstraction(host.segment, instances, absent, passed).run()
+        if template.key == members[0].template.key:
+            for member in members:
+                member.absent = absent | sums
+            return True
+    return False
 
 
 def _roots(template: Template) -> set[str]:
@@ -195,10 +211,14 @@ def _roots(template: Template) -> set[str]:
 
 
 def _skippable(template: Template, roots: frozenset[str]) -> bool:
-    """Whether every call below `roots` takes one value and gives one, and no array is below them."""
+    """Whether every call below `roots` takes one value and gives one, and no array is below them.
+
+    What only code outside the module uses is nothing to skip.
+    """
     called: set[str] = set()
+    roots -= {path.partition(".")[0] for path in template.segment.adopted}
     for item in template.items:
-        if isinstance(item, Op) or root(item) not in roots:
+        if isinstance(item, Op | Repeat) or root(item) not in roots:
             continue
         called.add(root(item))
         value = item.args[0] if len(item.args) == 1 else None
@@ -255,10 +275,11 @@ def _unify(
     defaults = _defaults(spec, parameters)
     for absent in sorted({r for m in members for r in m.absent}):
         there = tuple(absent not in m.absent for m in members)
-        condition = _condition(there, parameters, defaults)
+        condition = None
+        if not is_mark(absent):
+            condition = _condition(there, parameters, defaults)
         if condition is None:
-            free = is_variable(absent) and absent not in parameters
-            flag = absent if free else f"has_{absent}"
+            flag = _flag(absent, there, owners, parameters, taken)
             parameters[flag], defaults[flag] = there, False
             condition = (flag, None)
         spec.optional[absent] = condition
@@ -274,6 +295,28 @@ def _unify(
         arguments = {n: defaults[n] if v is None else v for n, v in given.items()}
         instances.add(member.segment, spec, arguments)
     return spec
+
+
+def _flag(
+    absent: str,
+    there: tuple[bool, ...],
+    owners: list[torch.nn.Module | None],
+    parameters: dict[str, tuple[Any, ...]],
+    taken: set[str],
+) -> str:
+    """The parameter that says whether an optional part is there."""
+    if is_mark(absent):
+        numbered = (f"residual{i}" for i in itertools.count(2))
+        names = [*_author_attributes(there, owners), "residual"]
+        names = itertools.chain(names, numbered)
+        used = {*parameters, *taken, *RESERVED}
+        return next(n for n in names if is_variable(n) and n not in used)
+    used = {*parameters, *taken, *RESERVED}
+    for name in _author_attributes(there, owners):
+        if absent in name and name not in used:
+            return name
+    free = is_variable(absent) and absent not in parameters
+    return absent if free else f"has_{absent}"
 
 
 def _condition(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch.fx
@@ -13,6 +13,7 @@ from torch2mlx.ir.layer import Layer, Weight
 from torch2mlx.lower.driver import Lowered
 from torch2mlx.lower.regions import settle_regions
 from torch2mlx.outline.classes import ClassSpec, build_classes
+from torch2mlx.outline.hoist import hoist
 from torch2mlx.outline.loops import roll
 from torch2mlx.outline.operands import (
     Attr,
@@ -23,6 +24,7 @@ from torch2mlx.outline.operands import (
 )
 from torch2mlx.outline.printer import print_classes
 from torch2mlx.outline.scopes import (
+    PARAMETERS,
     below,
     build_scopes,
     dissolve_containers,
@@ -44,12 +46,14 @@ class Outlined:
         classes: Submodules' classes before those that hold them; the model's class is the last.
         instances: The class and constructor arguments of every segment.
         weights: Path of each array (PyTorch's module path and MLX's attribute) -> its origin.
+        arguments: The dataclasses of the numbers that the classes take from the model's configuration.
     """
 
     model: Segment
     classes: list[ClassSpec]
     instances: Instances
     weights: dict[str, Weight]
+    arguments: list[Any] = field(default_factory=list)
 
     def __str__(self) -> str:
         return print_classes(self.classes)
@@ -62,6 +66,7 @@ def outline(lowered: Lowered, captured: Captured) -> Outlined:
         UnsupportedError: One weight is needed in two layouts.
     """
     settle_regions(lowered.graph)
+    hoist(lowered.graph, captured.model_class, captured.classes)
     weights = _weights(lowered.graph)
     inlined: set[str] = set()
     while True:
@@ -90,7 +95,7 @@ def _segments(graph: torch.fx.Graph, captured: Captured, inlined: set[str]) -> S
     lists = {
         path
         for path, cls in captured.classes.items()
-        if is_container(cls) and path not in owners
+        if (is_container(cls) and path not in owners) or cls in PARAMETERS
     }
     for segment in [*segments_below(model), model]:
         roll(segment, lists)
@@ -116,23 +121,28 @@ def _conflicts(model: Segment, instances: Instances) -> set[str]:
 
 
 def _adopt(model: Segment) -> None:
-    """Give every array that only code outside its module uses to that module."""
+    """Give every array or layer that only code outside its module uses to that module."""
     for segment in [*segments_below(model), model]:
         calls = {i.path: i.callee for item in segment.items for i in invokes(item)}
         arguments = [(i.args, getattr(i, "kwargs", {})) for i in segment.items]
         for leaf in leaves([*arguments, segment.outputs]):
             if isinstance(leaf, Attr):
                 _hand_down(leaf, leaf.path, calls)
+        for path, callee in calls.items():
+            if isinstance(callee, Layer):
+                _hand_down(callee, path, calls)
 
 
-def _hand_down(attr: Attr, path: str, calls: dict[str, Layer | Segment]) -> None:
+def _hand_down(
+    part: Attr | Layer, path: str, calls: dict[str, Layer | Segment]
+) -> None:
     for owner, callee in calls.items():
         relative = below(path, owner)
         if relative and isinstance(callee, Segment):
-            own = Attr(relative, attr.weight, attr.shape, attr.dtype)
+            own = replace(part, path=relative) if isinstance(part, Attr) else part
             callee.adopted.setdefault(relative, own)
             inner = {i.path: i.callee for item in callee.items for i in invokes(item)}
-            _hand_down(attr, relative, inner)
+            _hand_down(part, relative, inner)
 
 
 def _weights(graph: torch.fx.Graph) -> dict[str, Weight]:

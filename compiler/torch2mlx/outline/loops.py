@@ -18,6 +18,7 @@ from torch2mlx.outline.operands import (
     region_of,
     values_in,
 )
+from torch2mlx.outline.repeats import roll_repeats
 
 Step = Invoke | Loop
 
@@ -30,12 +31,19 @@ def roll(segment: Segment, lists: set[str]) -> None:
         lists: Paths of the modules that are lists or dicts of modules.
     """
     lengths = _lengths(segment, lists)
+    _roll_chains(segment, lengths, parts=False)
+    roll_repeats(segment, lists)
+    _roll_chains(segment, lengths, parts=True)
+    segment.items = _joined(segment.items, _uses(segment))
+
+
+def _roll_chains(segment: Segment, lengths: dict[str, list[str]], parts: bool) -> None:
+    """Roll chains of calls over whole lists, or also over parts of lists."""
     before = -1
     while len(segment.items) != before:
         before = len(segment.items)
         uses = _uses(segment)
-        segment.items = _rolled(segment.items, uses, lengths)
-    segment.items = _joined(segment.items, _uses(segment))
+        segment.items = _rolled(segment.items, uses, lengths, parts)
 
 
 def _lengths(segment: Segment, lists: set[str]) -> dict[str, list[str]]:
@@ -71,14 +79,17 @@ def _path(item: Item) -> str:
 
 
 def _rolled(
-    items: list[Item], uses: dict[torch.fx.Node, int], lengths: dict[str, list[str]]
+    items: list[Item],
+    uses: dict[torch.fx.Node, int],
+    lengths: dict[str, list[str]],
+    parts: bool,
 ) -> list[Item]:
     result: list[Item] = []
     i = 0
     while i < len(items):
         run = _run(items, i, uses, lengths)
         loop = _loop(run, lengths) if run else None
-        if loop is None:
+        if loop is None or (loop.span is not None and not parts):
             result.append(items[i])
             i += 1
         else:

@@ -13,7 +13,16 @@ import torch.fx
 
 from torch2mlx.lower.facade import map_values
 from torch2mlx.outline.classes import ClassSpec, Ref
-from torch2mlx.outline.operands import Attr, Dim, Item, Loop, Op, SizeOp
+from torch2mlx.outline.operands import (
+    Attr,
+    Dim,
+    Invoke,
+    Item,
+    Loop,
+    Op,
+    Repeat,
+    SizeOp,
+)
 from torch2mlx.outline.template import EMPTY, Construct
 
 
@@ -40,7 +49,8 @@ class _Printer:
             condition = spec.optional.get(path.partition(".")[0])
             only = f" if {self._condition(*condition)}" if condition else ""
             lines.append(f"  {path} = {self._construct(construct)}{only}")
-        lines += [f"  {self._item(item)}" for item in template.items]
+        for item in template.items:
+            lines += [f"  {line}" for line in self._lines(item)]
         outputs = ", ".join(self._operand(value) for value in template.outputs)
         return "\n".join([*lines, f"  return {outputs}", ""])
 
@@ -57,7 +67,23 @@ class _Printer:
         arguments = [f"{k}={self._operand(v)}" for k, v in construct.arguments.items()]
         return f"{name}({', '.join(arguments)})"
 
-    def _item(self, item: Item) -> str:
+    def _lines(self, item: Item) -> list[str]:
+        if not isinstance(item, Repeat):
+            return [self._item(item)]
+        lists = ", ".join(f"{b.mark} in {b.path}" for b in item.bases)
+        lines = [f"{len(item.rounds)} times, {lists}:"]
+        for v in item.variables:
+            lines[:0] = [f"{self._value(v.node)} = {self._operand(v.initial)}"]
+        for v in item.varying:
+            values = ", ".join(map(self._operand, v.values))
+            lines.append(f"  {self._value(v.node)} = each of {values}")
+        for inner in item.body:
+            lines += [f"  {line}" for line in self._lines(inner)]
+        for v in item.variables:
+            lines.append(f"  {self._value(v.node)} = {self._value(v.following)}")
+        return lines
+
+    def _item(self, item: Op | Invoke | Loop) -> str:
         args = [self._operand(arg) for arg in item.args]
         if isinstance(item, Op):
             args += [f"{k}={self._operand(v)}" for k, v in item.kwargs.items()]

@@ -19,8 +19,10 @@ import torch.fx
 from torch2mlx.capture.provenance import ModuleCall, module_calls
 from torch2mlx.ir import intrinsics
 from torch2mlx.ir.layer import Layer
+from torch2mlx.outline.operands import HOISTED
 
 CONTAINERS = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
+PARAMETERS = (torch.nn.ParameterList, torch.nn.ParameterDict)
 
 
 def is_container(cls: type | None) -> bool:
@@ -187,7 +189,8 @@ def dissolve_reached(root: Scope) -> None:
         around = {ancestor.path for ancestor in scope.ancestors()}
         for child in scope.children:
             path = child.path if isinstance(child, Scope) else str(child.target)
-            if isinstance(child, Scope) or child.op == "call_module":
+            is_layer = isinstance(child, torch.fx.Node) and child.op == "call_module"
+            if isinstance(child, Scope) or (is_layer and HOISTED not in child.meta):
                 reached |= {p for p in _owners(path) if p in paths and p not in around}
     for scope in scopes:
         scope.dissolved = scope.dissolved or scope.path in reached

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import mlx.core as mx
 import sympy
 import torch
 import torch.fx
@@ -87,7 +88,7 @@ class Builder:
         nodes = scope.nodes()
         inside = set(nodes)
         escaping = [
-            n for n in nodes if any(user not in inside for user in _array_users(n))
+            n for n in nodes if any(user not in inside for user in array_users(n))
         ]
         escaping.sort(key=lambda node: _result_position(node, scope.path))
         return self.build(scope, escaping)
@@ -140,7 +141,24 @@ class Builder:
             if relative is None:
                 relative = self._anonymous(layer, segment)
             return Invoke(relative, layer, list(args), [child])
+        if child.target is mx.reshape and isinstance(args[1], tuple | list):
+            args = (args[0], self._kept(child, args[1]))
         return Op(child, args, kwargs)
+
+    def _kept(self, node: torch.fx.Node, sizes: Sequence[Any]) -> tuple[Any, ...]:
+        """The sizes of a reshape; one that an axis had before is read beside the one before it."""
+        kept = list(sizes)
+        own: tuple[int, ...] = node.args[0].meta["hint"].shape  # type: ignore[union-attr]
+        for i, size in enumerate(sizes):
+            before = kept[i - 1] if i else None
+            if type(size) is not int or size < 2 or not isinstance(before, Dim):
+                continue
+            is_last = i == len(sizes) - 1 and own[-1] == size
+            is_kept = i < len(own) - 1 and own[i] == size
+            known = self.sizes(before.value)[before.axis + 1 :]
+            if known and known[0] == size and (is_last or is_kept):
+                kept[i] = Dim(before.value, before.axis + 1)
+        return tuple(kept)
 
     def _anonymous(self, layer: Layer, segment: Segment) -> str:
         """An attribute for a layer that no PyTorch module stands for: `dropout`, `max_pool2d`."""
@@ -264,7 +282,7 @@ def _is_number(node: torch.fx.Node) -> bool:
     return isinstance(node.meta.get("hint"), int | float)
 
 
-def _array_users(node: torch.fx.Node) -> list[torch.fx.Node]:
+def array_users(node: torch.fx.Node) -> list[torch.fx.Node]:
     """Who uses an array; whoever only reads its sizes finds them elsewhere if it can."""
     users: list[torch.fx.Node] = []
     for user in node.users:
@@ -273,7 +291,7 @@ def _array_users(node: torch.fx.Node) -> list[torch.fx.Node]:
         if not is_size(user):
             users.append(user)
         elif _is_number(node) or _is_found_here_only(user):
-            users.extend(_array_users(user))
+            users.extend(array_users(user))
     return users
 
 

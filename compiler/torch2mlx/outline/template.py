@@ -7,7 +7,7 @@ the same class; holes whose values differ become its parameters.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch.fx
@@ -16,15 +16,18 @@ from torch2mlx.ir.layer import Layer
 from torch2mlx.ir.regions import Region
 from torch2mlx.lower.facade import map_values
 from torch2mlx.outline.operands import (
+    EACH,
     Attr,
     Dim,
     Invoke,
     Item,
     Loop,
     Op,
+    Repeat,
     Segment,
     SizeOp,
     invokes,
+    leaves,
     region_of,
 )
 
@@ -113,13 +116,22 @@ class Abstraction:
         segment: The segment; its submodules must have their classes already.
         instances: The classes of submodules.
         skip: Attribute roots to leave out; what flows into them flows past them.
+        passed: Calls to leave out, each with the operand that stands for it.
+        double: Inputs to leave out, each with the input that stands for it.
     """
 
     def __init__(
-        self, segment: Segment, instances: Instances, skip: frozenset[str] = frozenset()
+        self,
+        segment: Segment,
+        instances: Instances,
+        skip: frozenset[str] = frozenset(),
+        passed: dict[torch.fx.Node, torch.fx.Node] | None = None,
+        double: dict[torch.fx.Node, torch.fx.Node] | None = None,
     ):
         self.instances = instances
         self.skip = skip
+        self.passed = passed or {}
+        self.double = double or {}
         self.template = Template(segment)
         self.group = ""
         self.number: dict[torch.fx.Node, int] = {}
@@ -137,23 +149,35 @@ class Abstraction:
         """The template."""
         template, segment = self.template, self.template.segment
         for node in segment.inputs:
-            self._define(node)
+            if node not in self.double:
+                self._define(node)
+        for node, other in self.double.items():
+            self.number[node] = self.number[other]
         for item in segment.items:
-            if not isinstance(item, Op) and root(item) in self.skip:
+            if not isinstance(item, Op | Repeat) and root(item) in self.skip:
                 self.number[item.outputs[0]] = self.number[item.args[0]]
+                continue
+            if isinstance(item, Op) and item.node in self.passed:
+                self.number[item.node] = self.number[self.passed[item.node]]
                 continue
             self.keys.append(self._region(region_of(item)))
             template.items.append(self._item(item))
             for out in item.outputs:
                 self._define(out)
         template.outputs = self._operands(segment.outputs, "value")
-        for attr in segment.adopted.values():
-            self._array(attr)
+        for path, part in segment.adopted.items():
+            if path.partition(".")[0] in self.skip:
+                continue
+            if isinstance(part, Attr):
+                self._array(part)
+            else:
+                self._attribute(Invoke(path, part, [], []))
         attributes = tuple(
             (path, self._construct_key(construct))
             for path, construct in template.attributes.items()
         )
-        names = tuple(segment.names)
+        named = zip(segment.inputs, segment.names, strict=True)
+        names = tuple(name for node, name in named if node not in self.double)
         outputs = self._key(template.outputs)
         template.key = (names, tuple(self.keys), outputs, attributes)
         return template
@@ -192,17 +216,25 @@ class Abstraction:
 
     def _array(self, attr: Attr) -> None:
         attributes = self.template.attributes
-        if any(
-            path in attributes or path in self.called for path in _prefixes(attr.path)
-        ):
-            return  # belongs to a layer or submodule
+        if EACH in attr.path:
+            return  # an element of a list
+        if any(path in attributes for path in _prefixes(attr.path)):
+            return  # belongs to a layer
+        if self._is_below_call(attr.path):
+            return
         group, self.group = self.group, attr.path
         holes = tuple(self._hole(size, "dims") for size in attr.shape)
         self.group = group
         trainable = attr.weight.trainable
         attributes[attr.path] = Construct(None, {"shape": holes}, attr.dtype, trainable)
 
+    def _is_below_call(self, path: str) -> bool:
+        """Whether a submodule that is a class owns what is at `path`."""
+        return any(prefix in self.called for prefix in _prefixes(path))
+
     def _item(self, item: Item) -> Item:
+        if isinstance(item, Repeat):
+            return self._repeat(item)
         if isinstance(item, Op):
             names = argument_names_of(item.node.target)
             args = tuple(
@@ -231,9 +263,42 @@ class Abstraction:
             steps[0] = Invoke(first.path, first.callee, args, first.outputs)
         return Loop(item.bases, steps, item.carried, item.span, item.named)
 
+    def _repeat(self, item: Repeat) -> Repeat:
+        for step in invokes(item):
+            self._attribute(step)
+        for leaf in leaves(item.args):
+            if isinstance(leaf, Attr):
+                self._array(leaf)
+        bases = tuple((b.path, *b.names) for b in item.bases)
+        self.keys.append(("repeat", len(item.rounds), bases))
+        variables = [
+            replace(v, initial=self._operands(v.initial, "value"))
+            for v in item.variables
+        ]
+        varying = [
+            replace(v, values=self._operands(v.values, "value")) for v in item.varying
+        ]
+        for v in variables:
+            self.keys.append(("variable", self._key(v.initial)))
+            self._define(v.node)
+        for v in varying:
+            self.keys.append(("varying", id(v.node.target), self._key(v.values)))
+            self._define(v.node)
+        body: list[Item] = []
+        for inner in item.body:
+            body.append(self._item(inner))
+            for out in inner.outputs:
+                self._define(out)
+        kept = [(c.value, tuple(c.kept)) for c in item.collected]
+        ends = [(v.following, v.result is not None) for v in variables]
+        self.keys.append(("round", self._key(ends), self._key(kept)))
+        return replace(item, body=body, variables=variables, varying=varying)
+
     def _attribute(self, item: Invoke) -> None:
         """Record how the attribute that `item` calls is made."""
-        if item.path in self.template.attributes:
+        if item.path in self.template.attributes or EACH in item.path:
+            return
+        if self._is_below_call(item.path.rpartition(".")[0]):
             return
         self.group, outer = item.path, self.group
         if isinstance(item.callee, Layer):
@@ -252,6 +317,10 @@ class Abstraction:
         arguments: dict[str, Any] = {}
         for name, value in bound.arguments.items():
             default = parameters[name].default
+            if parameters[name].annotation is float:
+                value, default = (  # 10000 and 1e5 are of one kind
+                    float(v) if type(v) is int else v for v in (value, default)
+                )
             arguments[name] = map_values(
                 lambda v, n=name, d=default: (
                     self._hole(v, n, d) if isinstance(v, bool | int | float) else v
@@ -286,8 +355,10 @@ class Abstraction:
         return (target, arguments, str(construct.dtype), construct.trainable)
 
 
-def root(item: Invoke | Loop) -> str:
-    """The first component of the attribute that an item calls."""
+def root(item: Invoke | Loop | Repeat) -> str:
+    """The first component of the attribute that an item calls; "" where it calls several."""
+    if isinstance(item, Repeat):
+        return ""
     path = item.path if isinstance(item, Invoke) else item.bases[0]
     return path.partition(".")[0]
 

@@ -8,14 +8,18 @@ from torch2mlx.capture import Captured
 from torch2mlx.errors import InputError
 from torch2mlx.ir.decision import Decision
 from torch2mlx.passes.broadcasts import broadcasts
+from torch2mlx.passes.common import common
 from torch2mlx.passes.constants import fold_constants
 from torch2mlx.passes.dead_code import drop_dead_code
 from torch2mlx.passes.fold_batch_norm import fold_batch_norm
+from torch2mlx.passes.fold_parameters import fold_parameters
 from torch2mlx.passes.formulas import formulas
 from torch2mlx.passes.functionalise import functionalise
 from torch2mlx.passes.fuse import NAMES as FUSIONS
 from torch2mlx.passes.fuse import fuse
+from torch2mlx.passes.growing import growing
 from torch2mlx.passes.inline import inline
+from torch2mlx.passes.libraries import libraries
 from torch2mlx.passes.masks import masks
 from torch2mlx.passes.rearrange import rearrange
 from torch2mlx.passes.regions import regions
@@ -24,6 +28,7 @@ from torch2mlx.passes.selects import selects
 from torch2mlx.passes.simplify import simplify
 from torch2mlx.passes.sizes import fold_sizes
 from torch2mlx.passes.strides import strides
+from torch2mlx.passes.wide_numbers import wide_numbers
 
 Pass = Callable[[Captured], bool]
 
@@ -31,6 +36,7 @@ Pass = Callable[[Captured], bool]
 PIPELINE: tuple[Pass, ...] = (
     regions,
     inline,
+    libraries,
     strides,
     functionalise,
     simplify,
@@ -42,13 +48,18 @@ PIPELINE: tuple[Pass, ...] = (
     fold_constants,
     formulas,
     scalars,
+    wide_numbers,
     simplify,
     fuse,
     broadcasts,
     rearrange,
     selects,
+    common,
+    growing,
     drop_dead_code,
 )
+
+LAYOUT = "layout"
 
 
 def run(
@@ -58,8 +69,10 @@ def run(
 
     Args:
         captured: Its graph, weights, tensors and notes are changed in place.
-        disable: Names of passes and of fusions to leave out, e.g. "masks", "rms_norm".
-        fold_bn: Whether to fold every BatchNorm into the layer before it.
+        disable: Names of passes and of fusions to leave out, e.g. "masks", "rms_norm". "layout" is known,
+            too: a later stage.
+        fold_bn: Whether to fold what inference does not change: every BatchNorm into the layer before it,
+            what is computed from weights alone into arrays of their own.
 
     Returns:
         What the passes decided, in order.
@@ -69,7 +82,7 @@ def run(
         UnsupportedError: The graph has a mutation that cannot be made functional.
     """
     known = dict.fromkeys(transform.__name__ for transform in PIPELINE)
-    known |= dict.fromkeys(FUSIONS)
+    known |= dict.fromkeys((*FUSIONS, LAYOUT))
     for name in disable:
         if name not in known:
             raise InputError(
@@ -82,7 +95,9 @@ def run(
             fuse(captured, disable)
         else:
             transform(captured)
-    if fold_bn and fold_batch_norm(captured):
+    if fold_bn:
+        fold_batch_norm(captured)
+        fold_parameters(captured)
         drop_dead_code(captured)
     captured.graph.lint()
     return captured.decisions

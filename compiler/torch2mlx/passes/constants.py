@@ -184,7 +184,7 @@ def stored(
         value: The elements.
         name: The array's name; that of the author's variable unless it is given.
     """
-    key = _free_key(captured, node, name)
+    key = free_key(captured, node, name)
     captured.tensors[key] = value.contiguous().clone()
     with captured.graph.inserting_before(next(iter(captured.graph.nodes))):
         new = captured.graph.placeholder(f"c_{key.replace('.', '_').lower()}")
@@ -196,7 +196,7 @@ def stored(
     return new
 
 
-def _free_key(captured: Captured, node: torch.fx.Node, name: str) -> str:
+def free_key(captured: Captured, node: torch.fx.Node, name: str = "") -> str:
     """A state dict key that nothing has yet, in the module that computed the node."""
     calls = module_calls(node)
     path = calls[-1].path if calls else ""
@@ -206,7 +206,7 @@ def _free_key(captured: Captured, node: torch.fx.Node, name: str) -> str:
         name = names[0] if len(names) == 1 and names[0] else "constant"
     if keyword.iskeyword(name) or name.startswith("_"):
         name = "constant"
-    taken = {*captured.tensors, *captured.classes}
+    taken = {*captured.tensors, *captured.classes, *captured.weights.values()}
     prefix = f"{path}.{name}" if path else name
     key, count = prefix, 1
     while key in taken:

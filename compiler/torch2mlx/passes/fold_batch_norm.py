@@ -3,51 +3,44 @@
     batch_norm(conv2d(x, weight, bias), gamma, beta, mean, variance)
     conv2d(x, weight * scale, beta + (bias - mean) * scale)
 
-A BatchNorm with no such layer before it becomes x * scale + shift. The new arrays are not computed here:
-the weight plan says how, so that every checkpoint can be converted.
+A BatchNorm with no such layer before it becomes x * scale + shift. What is computed of weights alone here
+becomes arrays of its own in `fold_parameters`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import torch
 import torch.fx
 
 from torch2mlx.capture import Captured
-from torch2mlx.capture.provenance import source_line
+from torch2mlx.capture.provenance import module_calls, source_line
 from torch2mlx.ir.decision import Decision
-from torch2mlx.ir.layer import Weight
+from torch2mlx.passes.fold_parameters import (
+    LAYERS,
+    TRANSPOSED,
+    key_of,
+    over_weights,
+    store_as,
+)
 from torch2mlx.passes.rewrite import arguments, call, replace, tensor_of, with_arguments
-from torch2mlx.weights.folding import SCALE, SHIFT
 
 aten = torch.ops.aten
 Node = torch.fx.Node
-
-CONVOLUTIONS = {
-    aten.conv1d.default,
-    aten.conv2d.default,
-    aten.conv3d.default,
-    aten.conv1d.padding,
-    aten.conv2d.padding,
-    aten.conv3d.padding,
-}
-TRANSPOSED = {
-    aten.conv_transpose1d.default,
-    aten.conv_transpose2d.input,
-    aten.conv_transpose3d.input,
-}
-LAYERS = {aten.linear.default, *CONVOLUTIONS, *TRANSPOSED}
 
 
 def fold_batch_norm(captured: Captured) -> bool:
     """Fold every BatchNorm that goes by running statistics."""
     changed = False
+    constant = over_weights(captured)
     for norm in list(captured.graph.nodes):
         if norm.target is aten.batch_norm.default:
             known = _statistics(captured, norm)
             if known and (
-                _into_layer(captured, norm, known) or _into_scale(captured, norm, known)
+                _into_layer(captured, norm, known, constant)
+                or _into_scale(captured, norm, known)
             ):
                 changed = True
     return changed
@@ -62,13 +55,15 @@ def _statistics(captured: Captured, norm: Node) -> list[Node] | None:
         return None
     found = [*(w for w in affine if w is not None), *statistics]
     dtype = norm.meta["val"].dtype
-    keys = {_key(captured, node) for node in found}
+    keys = {key_of(captured, node) for node in found}
     if None in keys or keys & captured.state_keys:
         return None
     return found if all(n.meta["val"].dtype == dtype for n in found) else None
 
 
-def _into_layer(captured: Captured, norm: Node, known: list[Node]) -> bool:
+def _into_layer(
+    captured: Captured, norm: Node, known: list[Node], constant: set[Node]
+) -> bool:
     """Fold a BatchNorm into the layer before it, if that has weights of its own."""
     layer = norm.args[0]
     if not isinstance(layer, Node) or list(layer.users) != [norm]:
@@ -77,25 +72,38 @@ def _into_layer(captured: Captured, norm: Node, known: list[Node]) -> bool:
     if axis is None:
         return False
     weight, bias = arguments(layer)["weight"], arguments(layer)["bias"]
-    own = [weight] if bias is None else [weight, bias]
-    key = _key(captured, weight)
     dtype = norm.meta["val"].dtype
-    fits = all(
-        _key(captured, w) and w.meta["val"].dtype == dtype for w in own  # type: ignore[union-attr]
-    )
-    if key is None or not fits or _uses(captured)[key] != 1:
+    own = [weight] if bias is None else [weight, bias]
+    if not all(w in constant and w.meta["val"].dtype == dtype for w in own):
         return False
-    owner, _, _ = key.rpartition(".")
-    scaled = _made(
-        captured, norm, key, SCALE, [weight, *known[:-2][:1], known[-1]], owner, axis
+    owner = _owner(captured, layer, weight)
+    if owner is None:
+        return False
+    prefix = f"{owner}." if owner else ""
+    scale, shift = _scale_and_shift(norm, known, bias)
+    ones = [1] * (weight.meta["val"].ndim - 1 - axis)
+    factors = call(norm, aten.view.default, scale, [-1, *ones]) if ones else scale
+    scaled = call(norm, aten.mul.Tensor, weight, factors)
+    new = with_arguments(
+        layer,
+        weight=store_as(scaled, f"{prefix}weight", owner),
+        bias=store_as(shift, f"{prefix}bias", owner),
     )
-    name = f"{owner}.bias" if owner else "bias"
-    shift = _made(captured, norm, name, SHIFT, [*own[1:], *known], owner)
-    new = with_arguments(layer, weight=scaled, bias=shift)
     _decide(captured, norm, known, f"it is in the weights of {owner or 'the layer'}")
     replace(norm, new)
     layer.graph.erase_node(layer)
     return True
+
+
+def _owner(captured: Captured, layer: Node, weight: Node) -> str | None:
+    """The path of the module that has the weight of a layer, if no other call takes it."""
+    if weight.op != "placeholder":
+        calls = module_calls(layer)
+        return calls[-1].path if calls and len(weight.users) == 1 else None
+    key = key_of(captured, weight)
+    if key is None or _uses(captured)[key] != 1:
+        return None
+    return key.rpartition(".")[0]
 
 
 def _channel_axis(layer: Node) -> int | None:
@@ -115,72 +123,58 @@ def _channel_axis(layer: Node) -> int | None:
 
 def _into_scale(captured: Captured, norm: Node, known: list[Node]) -> bool:
     """x * scale + shift, under the names of the weight and the bias of the BatchNorm."""
-    if len(known) < 4 or any(
-        _uses(captured)[_key(captured, w) or ""] != 1 for w in known[:2]
-    ):
+    if len(known) < 4:
         return False
-    x = norm.args[0]
-    gamma, beta, _, variance = known
-    keys = [_key(captured, gamma) or "", _key(captured, beta) or ""]
-    parts = [[gamma, variance], known]
-    made = [
-        _made(captured, norm, key, merge, sources)
-        for key, merge, sources in zip(keys, (SCALE, SHIFT), parts, strict=True)
-    ]
+    keys = [key_of(captured, w) or "" for w in known[:2]]
+    if any(_uses(captured)[key] != 1 for key in keys):
+        return False
     ones = [1] * (norm.meta["val"].ndim - 2)
     scale, shift = (
-        call(norm, aten.view.default, w, [-1, *ones]) if ones else w for w in made
+        (
+            call(norm, aten.view.default, store_as(w, key), [-1, *ones])
+            if ones
+            else store_as(w, key)
+        )
+        for w, key in zip(_scale_and_shift(norm, known), keys, strict=True)
     )
-    product = call(norm, aten.mul.Tensor, x, scale)
+    product = call(norm, aten.mul.Tensor, norm.args[0], scale)
     _decide(captured, norm, known, "no layer of weights is before it: it is a scale")
     replace(norm, call(norm, aten.add.Tensor, product, shift))
     return True
 
 
-def _key(captured: Captured, node: object) -> str | None:
-    """The state dict key of a stored weight, the first one where it has several; None for others."""
-    if not isinstance(node, Node) or node.name in captured.folded:
-        return None
-    key = captured.weights.get(node.name)
-    return key if key is None else captured.aliases.get(key, key)
+def _scale_and_shift(
+    norm: Node, known: list[Node], bias: Node | None = None
+) -> tuple[Node, Node]:
+    """gamma / sqrt(variance + eps), and beta + (bias - mean) * scale."""
+
+    def made(target: Any, *args: Any) -> Node:
+        return call(norm, target, *args)
+
+    *affine, mean, variance = known
+    eps = arguments(norm)["eps"]
+    scale = made(aten.rsqrt.default, made(aten.add.Tensor, variance, eps))
+    if affine:
+        scale = made(aten.mul.Tensor, affine[0], scale)
+    centre = made(aten.neg.default, mean)
+    if bias is not None:
+        centre = made(aten.sub.Tensor, bias, mean)
+    shift = made(aten.mul.Tensor, centre, scale)
+    return scale, made(aten.add.Tensor, affine[1], shift) if affine else shift
 
 
 def _uses(captured: Captured) -> Counter[str]:
     """How many calls take each weight."""
     return Counter(
-        _key(captured, node) or ""
+        key_of(captured, node) or ""
         for node in captured.graph.nodes
         if node.op == "placeholder"
         for _ in node.users
     )
 
 
-def _made(
-    captured: Captured,
-    norm: Node,
-    key: str,
-    merge: str,
-    sources: list[Node],
-    owner: str | None = None,
-    axis: int = 0,
-) -> Node:
-    """A new placeholder for what `merge` makes of some weights."""
-    with captured.graph.inserting_before(next(iter(captured.graph.nodes))):
-        new = captured.graph.placeholder(f"f_{key.replace('.', '_')}")
-    new.meta["val"] = (sources[0] if merge == SCALE else sources[-1]).meta["val"]
-    captured.weights[new.name] = key
-    captured.folded[new.name] = Weight(
-        tuple(_key(captured, source) or "" for source in sources),
-        merge,
-        owner=owner,
-        eps=arguments(norm)["eps"],
-        axis=axis,
-    )
-    return new
-
-
 def _decide(captured: Captured, norm: Node, known: list[Node], why: str) -> None:
-    path, _, _ = (_key(captured, known[-1]) or "").rpartition(".")
+    path, _, _ = (key_of(captured, known[-1]) or "").rpartition(".")
     captured.decisions.append(
         Decision("folded", path or "BatchNorm", why, source_line(norm))
     )

@@ -13,7 +13,7 @@ import torch
 import torch.fx
 
 from torch2mlx.capture import Captured
-from torch2mlx.capture.provenance import source_line
+from torch2mlx.capture.provenance import calls_in, source_line
 from torch2mlx.ir.decision import Decision
 from torch2mlx.passes.affine import Affine, Formulas
 from torch2mlx.passes.creation import created, recognised
@@ -78,11 +78,25 @@ def _buffers(captured: Captured) -> bool:
         if found is not None and first.op == "call_function":
             new = created(captured, first, found, tensor.shape, tensor.dtype)
         if new is not None:
+            _move_out(new, first, key.rpartition(".")[0])
             if tensor.ndim:  # not for each number that the author wrote
                 _decide(captured, key, new)
             node.replace_all_uses_with(new)
             changed = True
     return changed
+
+
+def _move_out(new: torch.fx.Node, first: torch.fx.Node, owner: str) -> None:
+    """Compute a buffer where its owner is, not in the submodule that it is given to."""
+    stack = first.meta.get("nn_module_stack") or {}
+    paths = [call.path for call in calls_in(stack)]
+    if owner not in paths or len(paths) != len(stack):
+        return
+    kept = dict([*stack.items()][: paths.index(owner) + 1])
+    made = [new]
+    for node in made:
+        node.meta["nn_module_stack"] = kept
+        made += [n for n in node.all_input_nodes if n.op == "call_function"]
 
 
 def _decide(captured: Captured, key: str, new: torch.fx.Node) -> None:

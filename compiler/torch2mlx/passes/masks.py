@@ -20,6 +20,7 @@ from torch2mlx.ir.decision import Decision
 from torch2mlx.passes.affine import Formulas
 from torch2mlx.passes.creation import broadcast, created
 from torch2mlx.passes.rewrite import arguments, call, replace, tensor_of, with_arguments
+from torch2mlx.passes.scalars import WHERES, number_of
 
 aten = torch.ops.aten
 
@@ -129,11 +130,14 @@ def _index(
 def attention_mask(
     captured: Captured, known: Formulas, node: torch.fx.Node
 ) -> torch.fx.Node | None:
-    """A mask that is all true is none; true up to the diagonal it is causal."""
+    """A mask that is all true, or adds 0, is none; true up to the diagonal it is causal."""
     given = arguments(node)
     mask = given["attn_mask"]
     if mask is None:
         return None
+    if mask.meta["val"].dtype != torch.bool and number_of(mask) == 0:
+        _decide(captured, node, "it adds 0, so it is dropped")
+        return with_arguments(node, attn_mask=None)
     found = known.of(mask) if tensor_of(mask).dtype == torch.bool else None  # type: ignore[union-attr]
     if found is not None and found.constant == 1:
         _decide(captured, node, "it allows everything, so it is dropped")
@@ -172,7 +176,7 @@ RULES: dict[Any, Rule] = {
         [aten.bitwise_or.Tensor, aten.__or__.Tensor, aten.logical_or.default],
         _combined(0),
     ),
-    aten.where.self: _where,
+    **dict.fromkeys(WHERES, _where),
     aten.masked_fill.Scalar: _masked_fill,
     aten.index.Tensor: _index,
     aten.scaled_dot_product_attention.default: attention_mask,

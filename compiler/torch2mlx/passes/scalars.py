@@ -1,6 +1,7 @@
-"""Arrays of one number that meet an array become Python numbers.
+"""Arrays of one number that meet an array of at least their shape become Python numbers.
 
-c = full([], 8.0); y = div.Tensor(x, c)     ->     y = div.Tensor(x, 8.0)
+c = full([], 8.0); y = div.Tensor(x, c)         ->     y = div.Tensor(x, 8.0)
+c = full_like(x, 15); y = minimum(x, c)         ->     y = clamp_max(x, 15)
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ import torch
 import torch.fx
 
 from torch2mlx.capture import Captured
-from torch2mlx.passes.rewrite import call, replace, tensor_of
+from torch2mlx.passes.rewrite import (
+    arguments,
+    call,
+    replace,
+    same_shape,
+    tensor_of,
+)
+from torch2mlx.passes.views import EXPANSIONS
 
 aten = torch.ops.aten
 
@@ -26,67 +34,89 @@ SCALAR_FORMS = {
         for name in ("eq", "ne", "lt", "le", "gt", "ge", "fill")
     },
     aten.pow.Tensor_Tensor: aten.pow.Tensor_Scalar,
+    **dict.fromkeys([aten.minimum.default, aten.min.other], aten.clamp_max.default),
+    **dict.fromkeys([aten.maximum.default, aten.max.other], aten.clamp_min.default),
+}
+WHERES = {
+    aten.where.self,
+    aten.where.Scalar,
+    aten.where.ScalarOther,
+    aten.where.ScalarSelf,
+}
+FILLED = {
+    **dict.fromkeys([aten.zeros.default, aten.zeros_like.default], 0),
+    **dict.fromkeys([aten.ones.default, aten.ones_like.default], 1),
 }
 
 
 def scalars(captured: Captured) -> bool:
-    """Replace constant arrays without axes by Python numbers, where the result keeps its dtype."""
+    """Replace constant arrays by Python numbers, where the result keeps its dtype and shape."""
     changed = False
     for node in list(captured.graph.nodes):
         new = None
         if node.target in SCALAR_FORMS:
-            new = _second_operand(node)
+            new = _second_operand(captured, node)
         elif (
             node.target is aten.masked_fill.Tensor
-            and (number := _number(node.args[2])) is not None
+            and (number := number_of(node.args[2])) is not None
         ):
             new = call(node, aten.masked_fill.Scalar, *node.args[:2], number)
-        elif node.target is aten.where.self:
-            new = _where(node)
+        elif node.target in WHERES:
+            new = _where(captured, node)
         if new is not None:
             replace(node, new)
             changed = True
     return changed
 
 
-def _number(node: Any) -> bool | int | float | None:
-    value = tensor_of(node)
-    if value is None or value.ndim:
+def number_of(value: Any) -> bool | int | float | None:
+    """The number that an argument is, or that all elements of an array are by its operator; else None."""
+    if isinstance(value, bool | int | float):
+        return value
+    array = tensor_of(value)
+    if array is None or array.is_complex():
         return None
-    if node.target in (aten.zeros.default, aten.ones.default):
-        number = torch.tensor(
-            node.target is aten.ones.default, dtype=value.dtype
-        ).item()
-    else:
-        number = node.args[1] if node.target is aten.full.default else None
-    return number if isinstance(number, bool | int | float) else None
-
-
-def _second_operand(node: torch.fx.Node) -> torch.fx.Node | None:
-    x, other, *rest = node.args
-    number = _number(other)
-    if number is None or isinstance(number, bool) or tensor_of(x) is None:
-        return None
-    return _same_dtype(node, SCALAR_FORMS[node.target], x, number, *rest, **node.kwargs)
-
-
-def _where(node: torch.fx.Node) -> torch.fx.Node | None:
-    condition, x, other = node.args
-    first, second = _number(x), _number(other)
-    if first is not None and second is not None:
-        return _same_dtype(node, aten.where.Scalar, condition, first, second)
-    if second is not None:
-        return _same_dtype(node, aten.where.ScalarOther, condition, x, second)
-    if first is not None:
-        return _same_dtype(node, aten.where.ScalarSelf, condition, first, other)
+    if value.target in EXPANSIONS:
+        return number_of(value.args[0])
+    if value.target in FILLED:
+        return torch.tensor(FILLED[value.target], dtype=array.dtype).item()
+    if value.target in (aten.full.default, aten.full_like.default):
+        number = arguments(value)["fill_value"]
+        return number if isinstance(number, bool | int | float) else None
     return None
 
 
-def _same_dtype(
-    node: torch.fx.Node, target: Any, *args: Any, **kwargs: Any
+def _second_operand(captured: Captured, node: torch.fx.Node) -> torch.fx.Node | None:
+    x, other, *rest = node.args
+    number = number_of(other) if tensor_of(other) is not None else None
+    if number is None or isinstance(number, bool) or tensor_of(x) is None:
+        return None
+    target = SCALAR_FORMS[node.target]
+    return _alike(captured, node, target, x, number, *rest, **node.kwargs)
+
+
+def _where(captured: Captured, node: torch.fx.Node) -> torch.fx.Node | None:
+    condition, x, other = node.args
+    first, second = number_of(x), number_of(other)
+    if first is not None and second is not None:
+        form = aten.where.Scalar
+    elif second is not None:
+        form = aten.where.ScalarOther
+    else:
+        form = aten.where.self if first is None else aten.where.ScalarSelf
+    if form is node.target:
+        return None
+    chosen = (x if first is None else first, other if second is None else second)
+    return _alike(captured, node, form, condition, *chosen)
+
+
+def _alike(
+    captured: Captured, node: torch.fx.Node, target: Any, *args: Any, **kwargs: Any
 ) -> torch.fx.Node | None:
+    """A call whose result has the dtype and shape of that of `node`, or None."""
     new = call(node, target, *args, **kwargs)
-    if new.meta["val"].dtype == node.meta["val"].dtype:
+    found, wanted = new.meta["val"], node.meta["val"]
+    if found.dtype == wanted.dtype and same_shape(captured, found, wanted):
         return new
     node.graph.erase_node(new)
     return None

@@ -188,9 +188,21 @@ def _dropout(captured: Captured, node: torch.fx.Node) -> torch.fx.Node | None:
 
 
 def _cat(captured: Captured, node: torch.fx.Node) -> torch.fx.Node | None:
-    tensors = node.args[0]
+    """One array, or all but those without elements."""
+    tensors, dim = node.args[0], arguments(node)["dim"]
     assert isinstance(tensors, list | tuple)
-    return tensors[0] if len(tensors) == 1 else None  # type: ignore[return-value]
+    own = node.meta["val"]
+    kept: list[Any] = [x for x in tensors if not _is_empty(captured, x, dim)]
+    alike = all(x.meta["val"].dtype == own.dtype for x in kept)
+    if len(kept) == 1 and alike and kept[0].meta["val"].ndim == own.ndim:
+        return kept[0]
+    return call(node, node.target, kept, dim) if 1 < len(kept) < len(tensors) else None
+
+
+def _is_empty(captured: Captured, x: Any, dim: int) -> bool:
+    """Whether an operand of `cat` adds nothing; one of shape [0] may stand beside any."""
+    shape = x.meta["val"].shape
+    return captured.expr(shape[dim if len(shape) > 1 else 0]) == 0
 
 
 def _neutral(number: int, floats: bool) -> Rule:

@@ -16,7 +16,7 @@ from torch2mlx.silence import silent
 from torch2mlx.source.user_code import blame
 
 # What a model with real values may well do
-_NO_VALUES = (
+NO_VALUES = (
     fake_tensor.DataDependentOutputException,
     fake_tensor.DynamicOutputShapeException,
     fake_tensor.UnsupportedFakeTensorException,
@@ -46,7 +46,7 @@ def check_inputs(
         (args, dict(kwargs)),
     )
     error = dry_run(model, fake_args, fake_kwargs, mode)
-    if error is not None and not isinstance(error, _NO_VALUES):
+    if error is not None and not isinstance(error, NO_VALUES):
         raise InputError(f"--input: with {description} forward() fails: {blame(error)}")
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from torch2mlx.errors import InputError
-from torch2mlx.source.first_layers import BATCH, LENGTH
-from torch2mlx.source.inputs import describe, values
 from torch2mlx.source.libraries import torchvision_mismatch
-from torch2mlx.source.loaded import RANDOM_WEIGHTS, Example, Loaded
+from torch2mlx.source.loaded import RANDOM_WEIGHTS, Loaded
+from torch2mlx.source.renaming import keeps_its_dtype, renamed
+from torch2mlx.source.transformers_inputs import example
 from torch2mlx.source.user_code import first_line
 from torch2mlx.source.weights import DTYPES, assign, mapped, parameters_on_meta
 from torch2mlx.weights import open_checkpoint
@@ -51,8 +49,6 @@ _COMPANIONS = (
     "*processor_config.json",
     "generation_config.json",
 )
-_SECOND = 16000
-_MEL_FRAMES = 64
 
 
 def from_folder(text: str, task: str | None, trust_pickle: bool) -> Loaded:
@@ -82,7 +78,7 @@ def from_folder(text: str, task: str | None, trust_pickle: bool) -> Loaded:
             mapped = _mapped(transformers, model_class, folder)
             if mapped is not None:
                 model, checkpoint = mapped
-                _switch_off_cache(model)
+                _prepare(model)
                 return _loaded(folder, model, (), checkpoint)
         model, notes = _load(transformers, model_class, folder, pickled)
     except InputError as error:
@@ -92,7 +88,7 @@ def from_folder(text: str, task: str | None, trust_pickle: bool) -> Loaded:
             f"hf:{folder}: transformers cannot load it: {type(error).__name__}: "
             f"{first_line(error)}"
         ) from error
-    _switch_off_cache(model)
+    _prepare(model)
     return _loaded(folder, model, tuple(notes), None)
 
 
@@ -106,7 +102,7 @@ def _loaded(
         if path.is_file()
     }
     name = folder.resolve().name
-    return Loaded(model, name, _example, None, notes, files, checkpoint)
+    return Loaded(model, name, example, None, notes, files, checkpoint)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -217,19 +213,14 @@ def _mapped(
     except Exception:
         # Its initialisation wants to see values
         return None
-    if getattr(model, "_keep_in_fp32_modules", None) and dtype != torch.float32:
+    names = renamed(model, tensors)
+    if names is None or not keeps_its_dtype(model, dtype):
         return None
-    own = model.state_dict().keys()
-    prefix = f"{model.base_model_prefix}."
-    renamed = tensors
-    if not own & tensors.keys():
-        cut = [key for key in tensors if key.startswith(prefix)]
-        renamed = {key.removeprefix(prefix): tensors[key] for key in cut}
     try:
-        assign(model, renamed, str(folder))
+        assign(model, {names[key]: tensors[key] for key in tensors}, str(folder))
     except InputError:
         return None
-    return model, folder if renamed is tensors else None
+    return model, folder if all(old == new for old, new in names.items()) else None
 
 
 @contextmanager
@@ -245,69 +236,27 @@ def _no_bar(transformers: Any) -> Generator[None, None, None]:
             logging.enable_progress_bar()
 
 
+def _prepare(model: nn.Module) -> None:
+    """Choose, of what transformers has several ways for, the one that can be captured."""
+    _switch_off_cache(model)
+    chosen = getattr(getattr(model, "config", None), "_experts_implementation", None)
+    if chosen == "grouped_mm" and not _has_aligned_experts(model):
+        model.set_experts_implementation("batched_mm")  # type: ignore[operator]
+
+
+def _has_aligned_experts(model: nn.Module) -> bool:
+    """Whether all rows of the experts have whole 16 bytes, as PyTorch's product of groups wants them."""
+    return not any(
+        size * parameter.itemsize % 16
+        for parameter in model.parameters()
+        if parameter.ndim == 3
+        for size in parameter.shape[1:]
+    )
+
+
 def _switch_off_cache(model: nn.Module) -> None:
     """Whole sequences need no cache of keys and values."""
     for module in model.modules():
         config = getattr(module, "config", None)
         if config is not None and getattr(config, "use_cache", None):
             config.use_cache = False
-
-
-def _example(model: nn.Module) -> Example:
-    generator = torch.Generator().manual_seed(0)
-    kwargs: dict[str, torch.Tensor] = {}
-    lines = []
-    for name, shape, dtype, limit in _wanted(model):
-        kwargs[name] = values(name, shape, dtype, limit, generator)
-        lines.append(describe(name, shape, dtype))
-    if not kwargs:
-        raise InputError(
-            f"cannot infer the inputs of {type(model).__name__}; "
-            f"give them, for example --input input_ids=int64[{BATCH},{LENGTH}]"
-        )
-    return (), kwargs, f"{'; '.join(lines)}, as the model's configuration says"
-
-
-def _wanted(
-    model: Any,
-) -> Iterator[tuple[str, tuple[int, ...], torch.dtype, int]]:
-    """Name, shape, dtype and upper bound of each input."""
-    names = inspect.signature(model.forward).parameters
-    main, config = model.main_input_name, model.config
-    text = config.get_text_config()
-    vocabulary = getattr(text, "vocab_size", 2)
-    tokens = (BATCH, min(LENGTH, getattr(text, "max_position_embeddings", LENGTH)))
-    vision = getattr(config, "vision_config", config)
-
-    if main == "input_ids":
-        yield "input_ids", tokens, torch.int64, vocabulary
-        if "attention_mask" in names:
-            yield "attention_mask", tokens, torch.int64, 2
-    # A model of text and images has two configurations
-    if main == "pixel_values" or (vision is not config and "pixel_values" in names):
-        yield "pixel_values", _image(vision), model.dtype, 0
-    if main in ("input_values", "input_features"):
-        yield main, _audio(config, main), model.dtype, 0
-    if "decoder_input_ids" in names:
-        yield "decoder_input_ids", tokens, torch.int64, vocabulary
-
-
-def _image(config: Any) -> tuple[int, ...]:
-    size = getattr(config, "image_size", None) or 224
-    height, width = size if isinstance(size, Sequence) else (size, size)
-    channels = getattr(config, "num_channels", None) or 3
-    frames = getattr(config, "num_frames", None)
-    return (BATCH, *([frames] if frames else []), channels, height, width)
-
-
-def _audio(config: Any, name: str) -> tuple[int, ...]:
-    mels = getattr(config, "num_mel_bins", None)
-    if name == "input_values":
-        # Spectrograms go under the name of the waveform in one family
-        return (BATCH, config.max_length, mels) if mels else (BATCH, _SECOND)
-    if mels and hasattr(config, "max_source_positions"):
-        # The encoder halves the length and takes no other
-        return BATCH, mels, 2 * config.max_source_positions
-    sizes = ("input_feat_per_channel", "feature_projection_input_dim", "num_mel_bins")
-    size = next((getattr(config, s) for s in sizes if hasattr(config, s)), 80)
-    return BATCH, _MEL_FRAMES, size

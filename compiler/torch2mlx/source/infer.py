@@ -19,7 +19,7 @@ from torch import fx, nn
 from torch2mlx.errors import InputError
 from torch2mlx.silence import silent
 from torch2mlx.source import inputs
-from torch2mlx.source.dry_run import device_of, dry_run, fake_mode
+from torch2mlx.source.dry_run import NO_VALUES, device_of, dry_run, fake_mode
 from torch2mlx.source.first_layers import (
     BATCH,
     LENGTH,
@@ -254,7 +254,8 @@ def _that_run(model: nn.Module, names: list[str], needs: list[Need]) -> Sequence
                 for shape, need in zip(shapes, needs, strict=True)
             ]
         failure = dry_run(model, *_arguments(model, names, probes), mode)
-        if failure is None:
+        # What asks for a value got that far with these shapes
+        if failure is None or isinstance(failure, NO_VALUES):
             return shapes
         first = first or blame(failure)
     guess = ", ".join(

@@ -47,6 +47,7 @@ class Source:
         notes: What the user should know about the model, e.g. that its weights are random.
         files: Files to copy along with the result, by name.
         checkpoint: Where its weights lie on the disk under the names of its state dict, if they do.
+        options: Options of `torch2mlx.compile` that the source asks for.
     """
 
     model: nn.Module
@@ -58,6 +59,7 @@ class Source:
     notes: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     checkpoint: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(
@@ -110,6 +112,7 @@ def load(
         loaded.notes,
         loaded.files,
         loaded.checkpoint,
+        loaded.options,
     )
 
 

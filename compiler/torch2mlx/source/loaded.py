@@ -26,6 +26,7 @@ class Loaded:
         notes: What the user should know about the model, e.g. that its weights are random.
         files: Files to copy along, by name.
         checkpoint: Where its weights lie on the disk under the names of its state dict, if they do.
+        options: Options of `torch2mlx.compile` that the source asks for.
     """
 
     model: nn.Module
@@ -35,6 +36,7 @@ class Loaded:
     notes: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     checkpoint: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 RANDOM_WEIGHTS = "the weights are random: the source comes without trained ones"

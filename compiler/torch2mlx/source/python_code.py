@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from torch2mlx.decorator import recipe_of
 from torch2mlx.errors import InputError
 from torch2mlx.source.loaded import Loaded
 from torch2mlx.source.user_code import blame
@@ -35,7 +36,7 @@ def from_file(spec: str) -> Loaded:
         raise InputError(f"{spec}: there is no file {path}")
     with _importable(path.resolve().parent):
         module = _import_file(spec, path.resolve())
-        return Loaded(_model(spec, module, name), name.rpartition(".")[2])
+        return _loaded(spec, module, name)
 
 
 def from_module(spec: str) -> Loaded:
@@ -57,7 +58,7 @@ def from_module(spec: str) -> Loaded:
             ) from None
         except (Exception, SystemExit) as error:
             raise InputError(f"{spec}: {blame(error)}") from error
-        return Loaded(_model(spec, module, name), name.rpartition(".")[2])
+        return _loaded(spec, module, name)
 
 
 def _split(spec: str) -> tuple[str, str]:
@@ -83,8 +84,10 @@ def _importable(folder: Path) -> Generator[None, None, None]:
 
 
 def _import_file(spec: str, path: Path) -> ModuleType:
-    # A file named like a module that is already imported must not replace it
-    name = path.stem if path.stem not in sys.modules else f"{path.stem}_source"
+    # A file named like another module that is already imported must not replace it
+    held = getattr(sys.modules.get(path.stem), "__file__", None)
+    is_free = path.stem not in sys.modules or held == str(path)
+    name = path.stem if is_free else f"{path.stem}_source"
     found = importlib.util.spec_from_file_location(name, path)
     assert found is not None
     assert found.loader is not None
@@ -101,13 +104,31 @@ def _import_file(spec: str, path: Path) -> ModuleType:
     return module
 
 
-def _model(spec: str, module: ModuleType, name: str) -> nn.Module:
+def _loaded(spec: str, module: ModuleType, name: str) -> Loaded:
+    value = _value(spec, module, name)
+    model = _model(spec, value, name)
+    title = name.rpartition(".")[2]
+    recipe = recipe_of(value)
+    if recipe is None:
+        return Loaded(model, title)
+    if not (recipe.args or recipe.kwargs):
+        return Loaded(model, title, options=recipe.options)
+    args, kwargs = recipe.args, dict(recipe.kwargs)
+    example = (args, kwargs, f"those that @export gives {title}")
+    return Loaded(model, title, lambda _: example, options=recipe.options)
+
+
+def _value(spec: str, module: ModuleType, name: str) -> Any:
     value: Any = module
     where = spec.rpartition(":")[0]
     for part in name.split("."):
         if not hasattr(value, part):
             raise InputError(f"{spec}: {where} has no {part!r}{_others(value, part)}")
         value, where = getattr(value, part), part
+    return value
+
+
+def _model(spec: str, value: Any, name: str) -> nn.Module:
     if isinstance(value, nn.Module):
         return value
     if not callable(value):

@@ -35,7 +35,7 @@ def further(captured: Captured, seed: int) -> list[Iterable[Inputs]]:
 
     Args:
         captured: Its inputs and their symbolic sizes.
-        seed: Of the random values.
+        seed: Of the random values; half of the inputs have the next one.
 
     Returns:
         Choices: of each, the first inputs that PyTorch accepts are meant.
@@ -50,13 +50,14 @@ def further(captured: Captured, seed: int) -> list[Iterable[Inputs]]:
         choices.append([Inputs(f"batch size {size}", tensors)])
     if batch and all(captured.minima.get(symbol, 1) == 1 for symbol in batch):
         # The capture takes sizes that vary to be larger, and models are mostly run on one
-        one = _drawn(captured, shapes, dict.fromkeys(batch, 1), seed)
+        one = _drawn(captured, shapes, dict.fromkeys(batch, 1), seed + 1)
         choices.append([Inputs("batch size 1", one)])
     variants = _variants(captured, [s for s in free if s not in batch])
     if variants:
         choices.append(_resized(captured, shapes, v, seed + 1) for v in variants)
     if not choices and captured.inputs:
-        choices.append([Inputs("random inputs", _drawn(captured, shapes, {}, seed))])
+        for number, name in enumerate(("random inputs", "other random inputs")):
+            choices.append([Inputs(name, _drawn(captured, shapes, {}, seed + number))])
     padded = _padded(captured)
     return [*choices, [padded]] if padded else choices
 
@@ -77,7 +78,15 @@ def _variants(captured: Captured, symbols: list[sympy.Symbol]) -> list[Sizes]:
         variants.append(_grown(captured, symbols, unlike))
         variants.append(_grown(captured, symbols, [step] * len(symbols)))
     variants += [_grown(captured, [s], [step]) for s in symbols for step in STEPS]
-    return [v for i, v in enumerate(variants) if v and v not in variants[:i]]
+    new = [v for i, v in enumerate(variants) if v and v not in variants[:i]]
+    return [sizes for sizes in new if _satisfies(captured, sizes)]
+
+
+def _satisfies(captured: Captured, sizes: Sizes) -> bool:
+    values: Any = captured.hints | sizes
+    return all(
+        condition.subs(values) == sympy.true for condition in captured.conditions
+    )
 
 
 def _shapes(captured: Captured) -> list[list[sympy.Expr]]:
@@ -120,6 +129,11 @@ def _limits(captured: Captured) -> dict[sympy.Symbol, tuple[Any, Any]]:
                     limits |= {
                         symbol: (r.lower, r.upper) for symbol, r in ranges.items()
                     }
+    for symbol in captured.hints:
+        low, high = limits.get(symbol, (2, sympy.oo))
+        least = captured.minima.get(symbol, low)
+        most = captured.bounds.get(symbol, high)
+        limits[symbol] = max(low, least), min(high, most)
     return limits
 
 

@@ -70,7 +70,7 @@ def compare_outputs(
         tolerance: How far values may be apart.
     """
     found: list[OutputError] = []
-    pairs = list(_paired(want, got, ""))
+    pairs = list(paired(want, got, ""))
     for index, (label, expected, actual) in enumerate(pairs):
         label = label or "output"
         if isinstance(actual, StructureError):
@@ -91,7 +91,7 @@ class StructureError(Exception):
     """The generated model returns other containers than PyTorch."""
 
 
-def _paired(want: Any, got: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
+def paired(want: Any, got: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
     """Label, PyTorch's leaf and MLX's leaf; a ModelOutput is a dict, a named tuple a tuple."""
     if not isinstance(want, Mapping | tuple | list):
         yield prefix, want, got
@@ -102,7 +102,7 @@ def _paired(want: Any, got: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
         for key in keys:
             first = not prefix and isinstance(key, str)
             label = key if first else f"{prefix}[{key!r}]"
-            yield from _paired(want[key], got[key], label)  # type: ignore[index]
+            yield from paired(want[key], got[key], label)  # type: ignore[index]
 
 
 def _same_container(want: Any, got: Any) -> bool:

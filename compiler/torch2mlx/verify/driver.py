@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -18,8 +20,16 @@ from torch2mlx.errors import InputError
 from torch2mlx.verify.cases import Inputs, example, further
 from torch2mlx.verify.compare import compare_outputs, tolerance_for
 from torch2mlx.verify.culprit import find_culprit
+from torch2mlx.verify.nonfinite import first_not_finite
 from torch2mlx.verify.perturb import constant_arrays, perturbed
-from torch2mlx.verify.result import Case, Culprit, OutputError, Verification
+from torch2mlx.verify.repro import write_repro
+from torch2mlx.verify.result import (
+    Case,
+    Culprit,
+    NotFinite,
+    OutputError,
+    Verification,
+)
 from torch2mlx.verify.sides import run_mlx, run_torch
 from torch2mlx.verify.state import State
 
@@ -31,12 +41,19 @@ TWICE = "a second call on the example inputs"
 
 
 def verify(
-    program: Program, *, absolute: float = 1e-4, relative: float = 1e-3, seed: int = 0
+    program: Program,
+    *,
+    absolute: float = 1e-4,
+    relative: float = 1e-3,
+    seed: int = 0,
+    repro: Path | None = None,
+    folder: Path | None = None,
 ) -> Verification:
     """Compare the generated model with the PyTorch model that it was compiled from.
 
     Both run on the example inputs, on another batch size, on other values of all sizes that may vary,
-    with padded masks, and, where parameters are constant, with noise on them. Where forward writes to
+    with padded masks, and, where parameters are constant, with noise on them: on random values of two
+    seeds at least, and on two shapes where one size may vary. Where forward writes to
     buffers, these are compared too, and each run begins with those that the model has now, but for one
     that calls it twice. The PyTorch model is unchanged afterwards.
 
@@ -45,13 +62,15 @@ def verify(
         absolute: Largest difference that is allowed beside zeros.
         relative: Largest difference that is allowed, relative to the largest value of an output.
             Models that compute in float16 or bfloat16 get at least 8 eps of that dtype.
-        seed: Of the random inputs.
+        seed: Of the random inputs; half of them have the next one.
+        repro: Where to write a script that shows the first difference.
+        folder: The generated folder that `program` was read from, where it was.
 
     Raises:
         InputError: The PyTorch model has no values, or fails on its own example inputs.
     """
     run = _Run(program, absolute, relative)
-    with evaluating(program.model):
+    with evaluating(program.model), _exact_products():
         run.compare([example(program.captured)], must_run=True)
         if run.state.keys:
             run.compare([example(program.captured, TWICE)], calls=2)
@@ -62,7 +81,21 @@ def verify(
             with perturbed(constant, seed):
                 run.reload()
                 run.compare([example(program.captured, PERTURBED)])
-    return Verification(run.cases, run.culprit, [*run.notes, *_notes(run.cases)])
+        if repro is not None and run.culprit is not None and run.failed is not None:
+            run.reproduce(repro, folder)
+    notes = [*run.notes, *_notes(run.cases)]
+    return Verification(run.cases, run.culprit, notes, run.not_finite)
+
+
+@contextlib.contextmanager
+def _exact_products() -> Iterator[None]:
+    """PyTorch multiplies float32 matrices exactly, whatever the user has set."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class _Run:
@@ -77,6 +110,8 @@ class _Run:
         ]
         self.cases: list[Case] = []
         self.culprit: Culprit | None = None
+        self.failed: Inputs | None = None
+        self.not_finite: NotFinite | None = None
         self.notes: list[str] = []
         self.module: mlx.nn.Module | None
         self.failure = ""
@@ -108,6 +143,7 @@ class _Run:
                 refused.append((inputs.name, error))
                 continue
             self._add(inputs, want, held, calls)
+            self._find_not_finite(inputs, want)
             return
         name, error = refused[0]
         if must_run:
@@ -116,6 +152,25 @@ class _Run:
         self.notes.append(
             f"not compared, PyTorch itself fails: {name}: {_message(error)}"
         )
+
+    def _find_not_finite(self, inputs: Inputs, want: Any) -> None:
+        outputs = [y for y in tree_leaves(want) if isinstance(y, torch.Tensor)]
+        if self.not_finite is None:
+            with contextlib.suppress(Exception), self.state.kept():
+                self.not_finite = first_not_finite(
+                    self.program.captured, inputs.tensors, outputs
+                )
+
+    def reproduce(self, path: Path, folder: Path | None) -> None:
+        """Write a script that shows the first difference, or note why there is none."""
+        assert self.culprit is not None
+        assert self.failed is not None
+        try:
+            write_repro(self.program, self.culprit, self.failed, path, folder)
+        except InputError as error:
+            self.notes.append(str(error))
+        else:
+            self.notes.append(f"a script that shows it: {path}")
 
     def _torch(self, inputs: Inputs, seed: int) -> Any:
         program = self.program
@@ -147,9 +202,12 @@ class _Run:
             case = Case(inputs.name, [*outputs, *buffers])
         self.cases.append(case)
         if not case.ok and self.culprit is None:
+            self.failed = inputs
             try:
                 with self.state.kept():
-                    self.culprit = find_culprit(self.program, inputs, self.tolerance)
+                    self.culprit = find_culprit(
+                        self.program, inputs, self.tolerance, case
+                    )
             except Exception as error:  # the cases say enough without it
                 self.notes.append(
                     f"the search for the culprit fails: {_message(error)}"

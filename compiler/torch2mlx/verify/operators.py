@@ -36,7 +36,13 @@ IN_LOOPS = "the operators of a model with loops cannot be compared one by one"
 IN_EMISSION = "the lowered graph agrees: the emitted code or its weights differ"
 
 
-class _TorchRecorder(torch.fx.Interpreter):
+class TorchRecorder(torch.fx.Interpreter):
+    """Runs a captured graph on PyTorch, and keeps the value of every node.
+
+    Args:
+        captured: The model as it was captured.
+    """
+
     def __init__(self, captured: Captured):
         super().__init__(torch.nn.Module(), graph=captured.graph)
         self.values: dict[torch.fx.Node, Any] = {}
@@ -65,8 +71,10 @@ class _MLXRecorder(MLXInterpreter):
 
 def first_wrong_operator(
     program: Program, tensors: Sequence[torch.Tensor], want: Any, tolerance: Tolerance
-) -> tuple[str, Operator | None]:
-    """Which stage makes the difference, and the operator if it is lowering.
+) -> tuple[str, Operator | None, dict[torch.fx.Node, Any]]:
+    """Which stage makes the difference, the operator if it is lowering, and the values in PyTorch.
+
+    The values are those of the captured graph; none where it cannot be run, or is wrong itself.
 
     Args:
         program: The compiled model.
@@ -76,30 +84,32 @@ def first_wrong_operator(
     """
     captured = program.captured
     if any(node.target is loop for node in captured.graph.nodes):
-        return IN_LOOPS, None
+        return IN_LOOPS, None, {}
     expected = _only(want, torch.Tensor)
-    torch_side = _TorchRecorder(captured)
+    torch_side = TorchRecorder(captured)
     try:
-        outputs = torch_side.run(*_torch_inputs(captured, tensors))
+        outputs = torch_side.run(*torch_inputs(captured, tensors))
         outputs = outputs[: len(outputs) - len(captured.state)]
     except Exception as error:
-        return f"the captured graph, run by PyTorch, fails: {_first_line(error)}", None
+        why = f"the captured graph, run by PyTorch, fails: {_first_line(error)}"
+        return why, None, {}
     if not _agree(
         expected, [to_mlx(t) for t in _only(outputs, torch.Tensor)], tolerance
     ):
-        return IN_PASSES, None
+        return IN_PASSES, None, {}
     mlx_side = _MLXRecorder(program)
     try:
         results = mlx_side.run(*mlx_inputs(program, tensors))
         mx.eval(results)
     except Exception as error:
         why = f"the lowered graph fails: {_first_line(error)}"
-        return why, _operator(mlx_side.running, float("inf"))
+        running = _operator(mlx_side.running, float("inf"))
+        return why, running, torch_side.values
     wrong = _first_difference(torch_side.values, mlx_side.values, tolerance)
     if wrong is not None:
-        return IN_LOWERING, wrong
+        return IN_LOWERING, wrong, torch_side.values
     agrees = _agree(expected, _only(results, mx.array), tolerance)
-    return (IN_EMISSION if agrees else IN_GRAPH), None
+    return (IN_EMISSION if agrees else IN_GRAPH), None, torch_side.values
 
 
 def _first_difference(
@@ -119,9 +129,10 @@ def _first_difference(
     return None
 
 
-def _torch_inputs(
+def torch_inputs(
     captured: Captured, tensors: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
+    """The arguments of a captured graph: weights and inputs."""
     given = {item.name: t for item, t in zip(captured.inputs, tensors, strict=True)}
     given |= {name: captured.tensors[key] for name, key in captured.weights.items()}
     return [

@@ -6,6 +6,9 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+# What the label of a buffer that forward writes to begins with
+BUFFER = "buffer "
+
 
 @dataclass(frozen=True)
 class OutputError:
@@ -89,6 +92,50 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """A statement of the generated file.
+
+    Attributes:
+        line: Its first line.
+        code: Its text, of a compound one that of the head.
+        sources: The author's lines that it stands for, each `file:line: code`.
+        edited: Whether it was changed, or added, since it was generated.
+    """
+
+    line: int
+    code: str
+    sources: tuple[str, ...] = ()
+    edited: bool = False
+
+    def lines(self) -> list[str]:
+        """The statement and its origin for people to read."""
+        edited = " (edited since it was generated)" if self.edited else ""
+        first = f"line {self.line}{edited}: {self.code}"
+        return [first, *(f"from {source}" for source in self.sources)]
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """Where NaN or infinity begins in PyTorch itself.
+
+    Attributes:
+        what: "NaN" or "infinity".
+        op: ATen overload that makes it from numbers.
+        module: Path and class of the module call that it belongs to.
+        source_line: The author's `file:line: code`, "" when it is unknown.
+    """
+
+    what: str
+    op: str
+    module: str
+    source_line: str
+
+    def __str__(self) -> str:
+        where = f" at {self.source_line}" if self.source_line else ""
+        return f"{self.what} in PyTorch itself: first {self.op} in {self.module}{where}"
+
+
+@dataclass(frozen=True)
 class Culprit:
     """The deepest module call whose inputs agree and whose outputs differ.
 
@@ -101,6 +148,9 @@ class Culprit:
         max_error: Largest absolute difference of its outputs.
         why: Which stage of the compiler made the difference.
         operator: The operator that differs, where it is one.
+        statement: The statement of the generated file that differs, where it can be told.
+        cause: What kind of fault it looks like: "layout", "precision", "mask", "dtype", "state", or "".
+        evidence: What that is judged by.
     """
 
     path: str
@@ -111,6 +161,9 @@ class Culprit:
     max_error: float
     why: str
     operator: Operator | None = None
+    statement: Statement | None = None
+    cause: str = ""
+    evidence: str = ""
 
     def lines(self) -> list[str]:
         """The culprit for people to read."""
@@ -118,9 +171,16 @@ class Culprit:
         lines = [
             f"culprit: {self.path or 'the model itself'} ({self.torch_class}{source})",
             f"    in MLX {self.mlx_class}, line {self.mlx_line} of the generated file",
-            f"    {self.why}",
         ]
-        return lines + ([f"    {self.operator}"] if self.operator else [])
+        if self.statement is not None:
+            lines += [f"    {line}" for line in self.statement.lines()]
+        lines.append(f"    {self.why}")
+        lines += [f"    {self.operator}"] if self.operator else []
+        if self.cause:
+            lines.append(f"    likely cause: {self.cause} ({self.evidence})")
+        elif self.evidence:
+            lines.append(f"    {self.evidence}")
+        return lines
 
 
 @dataclass(frozen=True)
@@ -131,11 +191,13 @@ class Verification:
         cases: One for each set of inputs.
         culprit: Where the first difference comes from, None when there is none.
         notes: What limits the comparison, e.g. sizes that PyTorch refuses.
+        not_finite: Where NaN or infinity in PyTorch's own outputs begins, None where all are finite.
     """
 
     cases: list[Case]
     culprit: Culprit | None = None
     notes: list[str] = field(default_factory=list)
+    not_finite: NotFinite | None = None
 
     @property
     def ok(self) -> bool:
@@ -145,7 +207,8 @@ class Verification:
     def lines(self) -> list[str]:
         """The comparison for people to read."""
         culprit = self.culprit.lines() if self.culprit else []
-        return [str(case) for case in self.cases] + culprit + self.notes
+        odd = [str(self.not_finite)] if self.not_finite else []
+        return [str(case) for case in self.cases] + culprit + odd + self.notes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for JSON; a difference that is not finite is None."""

@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 
 from torch2mlx.capture.evaluation import evaluating
 from torch2mlx.verify.compare import Tolerance, compare_leaf
-from torch2mlx.verify.result import OutputError
+from torch2mlx.verify.result import BUFFER, OutputError
 from torch2mlx.verify.sides import to_mlx
 
 if TYPE_CHECKING:
@@ -60,6 +60,6 @@ class State:
         """Compare the buffers of a generated module with copies of PyTorch's."""
         arrays: dict = dict(tree_flatten(module.parameters()))
         return [
-            compare_leaf(f"buffer {source}", tensor, arrays[key], None, tolerance)
+            compare_leaf(f"{BUFFER}{source}", tensor, arrays[key], None, tolerance)
             for (key, source), tensor in zip(self.keys.items(), want, strict=True)
         ]

@@ -1,6 +1,6 @@
 """Files and folders that appear whole or not at all.
 
-Everything is staged in a hidden sibling, synced to disk, then put in place by one rename.
+Everything is staged beside its place, synced to disk, then put there by one rename.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import secrets
+import re
 import shutil
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from torch2mlx.errors import InputError
-
-STAGE_PREFIX = ".torch2mlx-"
+from torch2mlx.weights.staging import PLACE, aside, staged
 
 
 def save_folder(
@@ -47,12 +47,10 @@ def save_folder(
     path = Path(path)
     # A link to a folder stays: what it points to is replaced
     target = Path(os.path.realpath(path))
-    stage = _sibling(target)
-    with _explained(path, stage):
+    with _explained(path, target):
         _check_target(path, target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            stage.mkdir()
+        with staged(target, Path.mkdir) as stage:
             for name, content in files.items():
                 data = content.encode() if isinstance(content, str) else content
                 (stage / name).write_bytes(data)
@@ -65,13 +63,11 @@ def save_folder(
                 _keep_others(target, stage, stale)
             _sync_folders(stage)
             if replaces:
+                # What has been replaced is removed with the stage
                 _exchange(stage, target)
             else:
                 os.rename(stage, target)
             _sync(target.parent)
-        finally:
-            # What was never put in place, or the folder that has been replaced
-            shutil.rmtree(stage, ignore_errors=True)
     return path
 
 
@@ -98,33 +94,27 @@ def new_file(path: str | os.PathLike[str]) -> Generator[BinaryIO, None, None]:
     """
     path = Path(path)
     target = Path(os.path.realpath(path))
-    stage = _sibling(target)
-    with _explained(path, stage):
+    with _explained(path, target):
         if target.exists() and not target.is_file():
             raise InputError(f"cannot write {path}: it is not a regular file")
-        try:
-            with open(stage, "xb", buffering=0) as file:
+        with staged(target, partial(Path.touch, exist_ok=False)) as stage:
+            with open(stage, "r+b", buffering=0) as file:
                 yield file
                 os.fsync(file.fileno())
             os.replace(stage, target)
-        finally:
-            with suppress(OSError):
-                stage.unlink()
-
-
-def _sibling(target: Path) -> Path:
-    return target.with_name(f"{STAGE_PREFIX}{secrets.token_hex(6)}")
 
 
 @contextmanager
-def _explained(path: Path, stage: Path) -> Generator[None, None, None]:
+def _explained(path: Path, target: Path) -> Generator[None, None, None]:
     try:
         yield
     except InputError as error:
-        if str(stage) not in str(error):
-            raise
         # From a writer that only knows the stage
-        raise InputError(str(error).replace(str(stage), str(path))) from error
+        stage = re.escape(f"{target.parent}{os.sep}") + PLACE.pattern
+        text = re.sub(stage, lambda _: str(path), str(error))
+        if text == str(error):
+            raise
+        raise InputError(text) from error
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -183,24 +173,24 @@ def _exchange(stage: Path, target: Path) -> None:
     """Swaps two folders, in one step where the system can."""
     if _exchange_atomically(stage, target):
         return
-    aside = _sibling(target)
+    old = aside(target)
     try:
-        os.rename(target, aside)
+        os.rename(target, old)
         os.rename(stage, target)
     except BaseException as error:
-        if stage.exists() and aside.exists():
-            _restore(aside, target, error)
+        if stage.exists() and old.exists():
+            _restore(old, target, error)
         raise
     finally:
         if not stage.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
 
 
-def _restore(aside: Path, target: Path, error: BaseException) -> None:
+def _restore(old: Path, target: Path, error: BaseException) -> None:
     try:
-        os.rename(aside, target)
+        os.rename(old, target)
     except OSError:
-        text = f"cannot replace {target}: {error}; the old folder is now {aside}"
+        text = f"cannot replace {target}: {error}; the old folder is now {old}"
         raise InputError(text) from error
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torch2mlx.errors import InputError
-from torch2mlx.weights.folding import FOLDS
 from torch2mlx.weights.plan import ADDING, Shape, WeightEntry, WeightPlan, apply
 
 Array = NDArray[Any]
@@ -40,10 +39,11 @@ class Inverse(Mapping[str, Array]):
         parts: Mapping[str, Array] | None = None,
     ):
         _check_keys(plan, arrays)
-        if any(entry.merge in FOLDS for entry in plan.entries):
+        computed = [entry.key for entry in plan.entries if entry.expression]
+        if computed:
             raise InputError(
-                "its BatchNorms were folded into other layers, so that PyTorch's weights cannot be "
-                "restored: compile it without --fold-bn"
+                f"it holds what was computed from PyTorch's weights, {named(computed)}, but not these, "
+                "so that they cannot be restored: compile it without --fold-bn"
             )
         self._plan = plan
         self._arrays = arrays
@@ -156,7 +156,7 @@ def lossy_sources(plan: WeightPlan) -> list[str]:
     found: set[str] = set()
     for source, (_, shape) in plan.sources().items():
         entries = users[source]
-        if any(entry.merge in FOLDS for entry in entries):
+        if any(entry.expression for entry in entries):
             continue
         found.update(
             s for entry in entries if entry.merge in ADDING for s in entry.sources
@@ -214,9 +214,13 @@ def _check_keys(plan: WeightPlan, arrays: Mapping[str, Array]) -> None:
         ("holds, unknown to its plan,", arrays.keys() - wanted),
     ):
         if keys:
-            names = ", ".join(map(repr, sorted(keys)[:5]))
-            more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-            raise InputError(f"the folder {what} the weights {names}{more}")
+            raise InputError(f"the folder {what} the weights {named(sorted(keys))}")
+
+
+def named(keys: list[str]) -> str:
+    """The first of some keys, for a message."""
+    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+    return ", ".join(map(repr, keys[:5])) + more
 
 
 def _divides(entry: WeightEntry) -> bool:

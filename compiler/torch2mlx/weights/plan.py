@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from torch2mlx.errors import InputError
 from torch2mlx.weights.casting import FLOATS, cast, narrow, widen
-from torch2mlx.weights.folding import FOLDS, fold, folded_shape
+from torch2mlx.weights.expression import Expression, evaluate, shape_of
 from torch2mlx.weights.safetensors import DTYPES, carried_shape, carrier
 
 Array = NDArray[Any]
@@ -46,11 +46,12 @@ class WeightEntry:
         shapes: Shape of each source.
         steps: Done to the (merged) array in order: `("transpose", perm)`,
             `("reshape", shape)` or `("slice", axis, start, stop)`.
-        merge: None, `"sum"`, `"concat"`, `"stack"`, `"gru_bias"`: the second array is added to the
-            first but for its last third, or one of `FOLDS`.
-        axis: The axis of `"concat"` and `"stack"`, or of the channels of a weight that is folded.
-        eps: What `FOLDS` add to the variance.
+        merge: None, `"sum"`, `"concat"`, `"stack"` or `"gru_bias"`: the second array is added to the
+            first but for its last third.
+        axis: The axis of `"concat"` and `"stack"`.
         target: The dtype of the result, where that is another one.
+        expression: What is computed of the sources instead of a merge; see `torch2mlx.weights.expression`.
+        dtypes: Of each source of an expression; `dtype` is that of the result then.
 
     Raises:
         ValueError: The sources, the merge and the steps do not fit each other.
@@ -64,7 +65,8 @@ class WeightEntry:
     merge: str | None = None
     axis: int = 0
     target: str | None = None
-    eps: float = 0.0
+    expression: Expression = ()
+    dtypes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -79,6 +81,11 @@ class WeightEntry:
         for step in self.steps:
             shape = _stepped_shape(step, shape)
         return shape
+
+    @property
+    def source_dtypes(self) -> tuple[str, ...]:
+        """The dtype of each source."""
+        return self.dtypes or (self.dtype,) * len(self.sources)
 
     @property
     def out_dtype(self) -> str:
@@ -144,9 +151,11 @@ class WeightPlan:
     def sources(self) -> dict[str, tuple[str, Shape]]:
         """Dtype and shape of each source key that is used."""
         return {
-            source: (entry.dtype, shape)
+            source: (dtype, shape)
             for entry in self.entries
-            for source, shape in zip(entry.sources, entry.shapes, strict=True)
+            for source, dtype, shape in zip(
+                entry.sources, entry.source_dtypes, entry.shapes, strict=True
+            )
         }
 
     def to_json(self) -> str:
@@ -191,30 +200,33 @@ def apply(entry: WeightEntry, arrays: Mapping[str, Array]) -> Array:
             is too large for the dtype of the result.
     """
     sources = [
-        _source(entry, arrays, key, shape)
-        for key, shape in zip(entry.sources, entry.shapes, strict=True)
+        _source(entry, arrays, key, dtype, shape)
+        for key, dtype, shape in zip(
+            entry.sources, entry.source_dtypes, entry.shapes, strict=True
+        )
     ]
     array = _merge(entry, sources)
     for step in entry.steps:
         array = _take(step, array)
-    if entry.out_dtype == entry.dtype:
+    dtype = "F64" if entry.expression else entry.dtype
+    if entry.out_dtype == dtype:
         return array
     try:
-        return cast(array, entry.dtype, entry.out_dtype)
+        return cast(array, dtype, entry.out_dtype)
     except OverflowError as error:
         what = f"weight {entry.key!r} cannot be {entry.out_dtype}"
         raise InputError(f"{what}: {error}") from None
 
 
 def _source(
-    entry: WeightEntry, arrays: Mapping[str, Array], key: str, shape: Shape
+    entry: WeightEntry, arrays: Mapping[str, Array], key: str, dtype: str, shape: Shape
 ) -> Array:
     try:
         array = arrays[key]
     except KeyError:
         text = f"weight {key!r} is missing, {entry.key!r} is made of it"
         raise InputError(text) from None
-    expected = carrier(entry.dtype), carried_shape(entry.dtype, shape)
+    expected = carrier(dtype), carried_shape(dtype, shape)
     if (array.dtype, array.shape) != expected:
         found, wanted = f"{array.dtype} {array.shape}", "{} {}".format(*expected)
         raise InputError(f"weight {key!r} is {found}, expected {wanted}")
@@ -232,6 +244,10 @@ def _merged_shape(entry: WeightEntry) -> Shape:
         raise ValueError(f"cannot make {entry.out_dtype} of {entry.dtype}")
     if not shapes or len(shapes) != len(entry.sources):
         raise ValueError(f"{len(entry.sources)} sources, {len(shapes)} shapes")
+    if entry.expression:
+        if entry.dtype not in FLOATS:
+            raise ValueError(f"an expression is not {entry.dtype}")
+        return shape_of(entry.expression, shapes)
     first = shapes[0]
     equal = all(shape == first for shape in shapes)
     match entry.merge:
@@ -245,11 +261,6 @@ def _merged_shape(entry: WeightEntry) -> Shape:
             and (len(shapes) == 2 and len(first) == 1 and first[0] % 3 == 0)
         ):
             return first
-        case "batch_norm_scale" | "batch_norm_shift" if (
-            entry.dtype in FLOATS
-            and (shape := folded_shape(entry.merge, shapes, axis)) is not None
-        ):
-            return shape
         case "stack" if equal and 0 <= axis <= len(first):
             return (*first[:axis], len(shapes), *first[axis:])
         case "concat" if 0 <= axis < len(first):
@@ -291,6 +302,8 @@ def _take(step: Step, array: Array) -> Array:
 
 
 def _merge(entry: WeightEntry, arrays: list[Array]) -> Array:
+    if entry.expression:
+        return evaluate(entry.expression, arrays, entry.source_dtypes)
     match entry.merge:
         case "sum":
             return _sum(arrays, entry.dtype)
@@ -298,8 +311,6 @@ def _merge(entry: WeightEntry, arrays: list[Array]) -> Array:
             gates = len(arrays[0]) // 3 * 2
             total = _sum([array[:gates] for array in arrays], entry.dtype)
             return np.concatenate([total, arrays[0][gates:]])
-        case "batch_norm_scale" | "batch_norm_shift":
-            return fold(entry.merge, arrays, entry.dtype, entry.axis, entry.eps)
         case "concat":
             return np.concatenate(arrays, axis=entry.axis)
         case "stack":
@@ -323,8 +334,9 @@ def _fields(entry: WeightEntry) -> dict[str, Any]:
     fields = asdict(entry)
     if entry.target is None:
         del fields["target"]
-    if entry.merge not in FOLDS:
-        del fields["eps"]
+    for name in ("expression", "dtypes"):
+        if not fields[name]:
+            del fields[name]
     return fields
 
 

@@ -86,6 +86,8 @@ from torch2mlx_templates.helpers.indexing import (
 from torch2mlx_templates.helpers.linalg import (
     cdist,
     cross,
+    gather_mm,
+    grouped_mm,
     integer_einsum,
     integer_matmul,
     matrix_exp,

@@ -116,3 +116,21 @@ def cross(a: mx.array, b: mx.array, axis: int) -> mx.array:
     before = mx.array([2, 0, 1])
     first = mx.take(a, after, axis) * mx.take(b, before, axis)
     return first - mx.take(a, before, axis) * mx.take(b, after, axis)
+
+
+def gather_mm(
+    x: mx.array, weight: mx.array, index: mx.array, sorted_indices: bool = False
+) -> mx.array:
+    """`x` [S, M, D] times the matrices [D, O] that `index` picks, on a CPU too."""
+    if mx.default_device() == mx.cpu and x.dtype != mx.float32:
+        return x @ weight[index]
+    return mx.gather_mm(x, weight, rhs_indices=index, sorted_indices=sorted_indices)
+
+
+def grouped_mm(x: mx.array, weight: mx.array, ends: mx.array) -> mx.array:
+    """Rows [S, D] times matrices [E, D, O], the i-th up to `ends[i]`; beyond them 0."""
+    rows = mx.arange(x.shape[0])[:, None]
+    group = mx.sum(rows >= ends, axis=-1)
+    index = mx.stop_gradient(mx.minimum(group, weight.shape[0] - 1))
+    y = gather_mm(x[:, None], weight, index, sorted_indices=True)
+    return mx.where(rows < ends[-1], y.squeeze(1), mx.zeros((), y.dtype))

@@ -18,15 +18,24 @@ from torch2mlx.ir.decision import Decision
 from torch2mlx.passes.fuse.activations import GELU, QUICK_GELU, SILU, SWIGLU
 from torch2mlx.passes.fuse.attention import ATTENTION
 from torch2mlx.passes.fuse.attention_mask import ATTENTION_MASK
+from torch2mlx.passes.fuse.experts import (
+    GATHERED_PRODUCT,
+    GROUPED_ROWS,
+    INVERSE_ORDER,
+)
 from torch2mlx.passes.fuse.fusion import Fusion
 from torch2mlx.passes.fuse.layer_norm import LAYER_NORM
 from torch2mlx.passes.fuse.pattern import Declined, Match
 from torch2mlx.passes.fuse.query_scale import QUERY_SCALE
-from torch2mlx.passes.fuse.repeated_heads import REPEATED_HEADS
+from torch2mlx.passes.fuse.repeated_heads import GROUPED_PRODUCT, REPEATED_HEADS
 from torch2mlx.passes.fuse.rms_norm import RMS_NORM
 from torch2mlx.passes.fuse.rope import PARTIAL_ROPES, ROPES
+from torch2mlx.passes.fuse.softmax import SOFTMAX
 from torch2mlx.passes.fuse.triangle import TRIANGLE
 from torch2mlx.passes.rewrite import replace
+from torch2mlx.passes.views import EXPANSIONS, PERMUTES, RESHAPES
+
+VIEWS = {*RESHAPES, *PERMUTES, *EXPANSIONS, torch.ops.aten.bitwise_not.default}
 
 # In this order; later fusions see what earlier ones made.
 FUSIONS: tuple[Fusion, ...] = (
@@ -37,12 +46,17 @@ FUSIONS: tuple[Fusion, ...] = (
     SILU,
     SWIGLU,
     ATTENTION,
+    SOFTMAX,
     QUERY_SCALE,
     ATTENTION_MASK,
     REPEATED_HEADS,
+    GROUPED_PRODUCT,
     ROPES,
     PARTIAL_ROPES,
     TRIANGLE,
+    GROUPED_ROWS,
+    GATHERED_PRODUCT,
+    INVERSE_ORDER,
 )
 NAMES = tuple(fusion.name for fusion in FUSIONS)
 
@@ -69,7 +83,8 @@ def apply(captured: Captured, fusion: Fusion) -> bool:
 
 def _fuse_at(captured: Captured, fusion: Fusion, node: torch.fx.Node) -> bool:
     declined = ""
-    for match in fusion.pattern.match(node, Match(captured)):
+    start = Match(captured)
+    for match in fusion.pattern.match(node, start):
         try:
             _check_inner(node, match)
             new = fusion.build(captured, node, match)
@@ -77,9 +92,10 @@ def _fuse_at(captured: Captured, fusion: Fusion, node: torch.fx.Node) -> bool:
             declined = declined or str(reason)
             continue
         replace(node, new)
-        _decide(captured, "fused", fusion, f"it is `{_short_name(new)}`", new)
+        made = f"it is `{_short_name(_without_views(new))}`"
+        _decide(captured, "fused", fusion, made, new)
         return True
-    if declined:
+    if declined := declined or next(iter(start.near), fusion.hint(node)):
         _decide(captured, "declined", fusion, declined, node)
     return False
 
@@ -88,6 +104,12 @@ def _check_inner(root: torch.fx.Node, match: Match) -> None:
     for node in match.inner - {root}:
         if not match.inner.issuperset(node.users):
             raise Declined(f"`{_short_name(node)}` in it is used elsewhere too")
+
+
+def _without_views(node: torch.fx.Node) -> torch.fx.Node:
+    while node.target in VIEWS:
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _short_name(node: torch.fx.Node) -> str:

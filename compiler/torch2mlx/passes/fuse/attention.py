@@ -10,6 +10,7 @@ the weights, which evaluation skips, goes.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -35,20 +36,16 @@ from torch2mlx.passes.fuse.pattern import (
     fixed,
 )
 from torch2mlx.passes.rewrite import call
+from torch2mlx.passes.scalars import WHERES, number_of
 from torch2mlx.passes.views import DROPOUTS, PERMUTES, axis_order
 
 aten = torch.ops.aten
 
 PRODUCTS = {aten.matmul.default, aten.bmm.default}
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-# Numbers so low that any score vanishes beside them
+# Numbers so low that any score vanishes beside them: in float16, the lowest
 NEVER = -1e30
-WHERES = {
-    aten.where.self,
-    aten.where.Scalar,
-    aten.where.ScalarOther,
-    aten.where.ScalarSelf,
-}
+NEVER_HALF = torch.finfo(torch.float16).min
 
 
 def _anything(value: Any) -> bool:
@@ -85,8 +82,14 @@ _masked = Either(
     ),
     _scores,
 )
+SOFTMAX = {aten.softmax.int, aten._softmax.default}
+# What may stand between the scores and their softmax
+BETWEEN = {
+    *(aten.add.Tensor, aten.mul.Tensor, aten.div.Tensor),
+    *(aten.masked_fill.Scalar, aten.where.ScalarOther, aten.to.dtype),
+}
 _weights = Call(
-    {aten.softmax.int, aten._softmax.default},
+    SOFTMAX,
     Maybe(cast, _masked),
     dim=Is(lambda axis: axis == -1),
     dtype=Is(_anything),
@@ -178,13 +181,18 @@ def _check_mask(
 
 def transposed(here: torch.fx.Node, x: torch.fx.Node) -> torch.fx.Node:
     """`x` with its last two axes swapped: what `x` is the transpose of, if it is one."""
-    ndim = x.meta["val"].ndim
-    swap = (*range(ndim - 2), ndim - 1, ndim - 2)
-    if x.target in PERMUTES and axis_order(x) == swap:
+    if swaps_last_axes(x):
         source = x.args[0]
         assert isinstance(source, torch.fx.Node)
         return source
     return call(here, aten.transpose.int, x, -2, -1)
+
+
+def swaps_last_axes(x: torch.fx.Node) -> bool:
+    """Whether a node is the transpose of matrices."""
+    ndim = x.meta["val"].ndim
+    swap = (*range(ndim - 2), ndim - 1, ndim - 2)
+    return x.target in PERMUTES and axis_order(x) == swap
 
 
 def allowed_by(mask: torch.fx.Node) -> torch.fx.Node | None:
@@ -192,22 +200,39 @@ def allowed_by(mask: torch.fx.Node) -> torch.fx.Node | None:
     if mask.target not in WHERES:
         return None
     condition, kept, low = mask.args[:3]
-    number = _number(low)
-    if _number(kept) != 0 or number is None or number > NEVER:
+    number = number_of(low)
+    never = NEVER_HALF if dtype_of(mask) == torch.float16 else NEVER
+    if number_of(kept) != 0 or number is None or number > never:
         return None
     return condition if isinstance(condition, torch.fx.Node) else None
 
 
-def _number(value: Any) -> float | None:
-    if type(value) in (int, float):
-        return value
-    if not isinstance(value, torch.fx.Node):
-        return None
-    if value.target is aten.zeros.default:
-        return 0
-    if value.target is aten.full.default and type(value.args[1]) in (int, float):
-        return value.args[1]  # type: ignore[return-value]
-    return None
+def _hint(root: torch.fx.Node) -> str:
+    """What is between a product and a softmax that another product follows."""
+    weights = _before(root.args[0], DROPOUTS | {aten.to.dtype})
+    if weights.target not in SOFTMAX:
+        return ""
+    last = _before(weights.args[0], BETWEEN)
+    if last.target in PRODUCTS or len(last.all_input_nodes) != 1:
+        return ""
+    if _before(last.args[0], BETWEEN).target not in PRODUCTS:
+        return ""
+    return f"`{_name(last)}` is between the scores and their softmax"
+
+
+def _before(node: Any, passed: Collection[Any]) -> torch.fx.Node:
+    """What calls of `passed` make a node of, in the same shape."""
+    while node.target in passed:
+        shape = node.meta["val"].shape
+        same = [n for n in node.all_input_nodes if n.meta["val"].shape == shape]
+        if not same:
+            break
+        node = same[0]
+    return node
+
+
+def _name(node: torch.fx.Node) -> str:
+    return str(node.target).removeprefix("aten.").partition(".")[0]
 
 
 ATTENTION = Fusion(
@@ -217,4 +242,5 @@ ATTENTION = Fusion(
         PRODUCTS, Maybe(_dropped, Maybe(cast, Maybe(_dropped, _weights))), Tensor("v")
     ),
     _build,
+    _hint,
 )

@@ -26,6 +26,8 @@ aten = torch.ops.aten
 
 # As far as float32 tells numbers apart
 RELATIVE = 2e-7
+# Numbers that are meant to be the same, but are not
+NEAR = 1e-2
 
 
 class Declined(Exception):
@@ -40,11 +42,13 @@ class Match:
         captured: The graph.
         bound: Name -> operand.
         inner: The calls that the pattern spans.
+        near: Why the pattern does not fit where it nearly does; all that continue a match share it.
     """
 
     captured: Captured
     bound: Mapping[str, Any] = field(default_factory=dict)
     inner: frozenset[torch.fx.Node] = frozenset()
+    near: list[str] = field(default_factory=list, compare=False)
 
     def __getitem__(self, name: str) -> Any:
         return self.bound[name]
@@ -104,6 +108,7 @@ class Number(Pattern):
         if type(value) not in (int, float):
             return
         if self.value is not None and not close(value, self.value):
+            _note_near(found, value, self.value)
             return
         new = found.bind(self.name, value) if self.name else found
         if new is not None:
@@ -262,9 +267,16 @@ class Product(Pattern):
         if isinstance(self.number, str):
             found = found.bind(self.number, flat.number) or found
         elif not close(flat.number, self.number):
+            if math.isclose(flat.number, self.number, rel_tol=NEAR) and any(
+                self._factors(flat, found)
+            ):
+                _note_near(found, flat.number, self.number)
             return
         for node in flat.inner:
             found = found.spanning(node)
+        yield from self._factors(flat, found)
+
+    def _factors(self, flat: _Flat, found: Match) -> Iterator[Match]:
         for order in itertools.permutations(flat.factors):
             yield from match_all(list(zip(self.factors, order, strict=True)), found)
 
@@ -302,6 +314,11 @@ def _flatten(value: Any, top: bool = True) -> _Flat | None:
             return None
         return _Flat(left.number / value.args[1], left.factors, (value, *left.inner))
     return _Flat(1.0, (value,), ())
+
+
+def _note_near(found: Match, number: float, wanted: float) -> None:
+    if math.isclose(number, wanted, rel_tol=NEAR):
+        found.near.append(f"its number {number} is not {wanted:.9g}")
 
 
 def close(number: float, wanted: float) -> bool:

@@ -1,7 +1,9 @@
-"""Attention whose keys and values are repeated for groups of queries.
+"""Keys and values that are repeated for groups of queries.
 
 r = reshape(expand(unsqueeze(k, 2), [b, 2, 4, n, 8]), [b, 8, n, 8])   ->   y = attention(q, k, v, enable_gqa=True)
 y = attention(q, r, ...)
+
+y = matmul(q, transpose(r, 2, 3))     ->     y = flatten(matmul(unflatten(q, 1, [2, 4]), unsqueeze(k', 2)), 1, 2)
 """
 
 from __future__ import annotations
@@ -11,8 +13,16 @@ import torch.fx
 
 from torch2mlx.capture import Captured
 from torch2mlx.ir.operators import ATTENTION
+from torch2mlx.passes.fuse.attention import swaps_last_axes
 from torch2mlx.passes.fuse.fusion import Fusion
-from torch2mlx.passes.fuse.pattern import Declined, Match, Node, fixed
+from torch2mlx.passes.fuse.pattern import (
+    Call,
+    Declined,
+    Match,
+    Node,
+    Tensor,
+    fixed,
+)
 from torch2mlx.passes.rewrite import arguments, call, with_arguments
 from torch2mlx.passes.views import EXPANSIONS, RESHAPES
 
@@ -72,6 +82,47 @@ def _heads(captured: Captured, x: torch.fx.Node) -> int | None:
     return fixed(captured, x.meta["val"].shape[1])
 
 
+def _build_product(
+    captured: Captured, root: torch.fx.Node, match: Match
+) -> torch.fx.Node:
+    """A product of each group of heads with the one that would be repeated."""
+    left, right = root.args[:2]
+    assert isinstance(left, torch.fx.Node)
+    assert isinstance(right, torch.fx.Node)
+    turned = swaps_last_axes(right)
+    repeated = right.args[0] if turned else right
+    assert isinstance(repeated, torch.fx.Node)
+    once = _once(captured, repeated)
+    if once is None:
+        raise Declined("")
+    repeats = _repeats(captured, repeated)
+    expr = captured.expr
+    heads = (node.meta["val"].shape[1] for node in (left, repeated))
+    if repeats is None or len({expr(size) for size in heads}) > 1:
+        raise Declined("how often heads are repeated is not fixed")
+    once = call(root, aten.transpose.int, once, 2, 3) if turned else once
+    grouped = call(root, aten.unflatten.int, left, 1, [-1, repeats])
+    one = call(root, aten.unsqueeze.default, once, 2)
+    product = call(root, aten.matmul.default, grouped, one)
+    return call(root, aten.flatten.using_ints, product, 1, 2)
+
+
+def _repeats(captured: Captured, x: torch.fx.Node) -> int | None:
+    """How often `_once(x)` is in `x`."""
+    if x.target is aten.repeat_interleave.self_int:
+        repeats = arguments(x)["repeats"]
+        return repeats if isinstance(repeats, int) else None
+    wide = x.args[0]
+    assert isinstance(wide, torch.fx.Node)
+    return fixed(captured, wide.meta["val"].shape[2])
+
+
 REPEATED_HEADS = Fusion(
     "repeated_heads", frozenset({SDPA, ATTENTION}), Node({SDPA, ATTENTION}), _build
+)
+GROUPED_PRODUCT = Fusion(
+    "grouped_product",
+    frozenset({aten.matmul.default}),
+    Call({aten.matmul.default}, Tensor("left", ndim=4), Tensor("right", ndim=4)),
+    _build_product,
 )

@@ -1,0 +1,224 @@
+"""`torch.compile(model, backend="mlx")`: the graphs that Dynamo captures, run by MLX.
+
+A graph runs in PyTorch instead, with a warning that says why, where MLX would not give the same: it
+has operators that are not mapped, needs gradients, draws random numbers, computes in float64, or
+writes to its inputs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+import torch2mlx
+from torch2mlx.api import Program
+from torch2mlx.errors import Torch2MLXError
+from torch2mlx.silence import silent
+from torch2mlx.verify.compare import mlx_to_numpy
+from torch2mlx.verify.sides import run_mlx
+
+WIDE = (torch.float64, torch.complex128)
+
+
+class RunsInPyTorch(Exception):
+    """Why a graph does not run in MLX."""
+
+
+def mlx_backend(
+    graph: torch.fx.GraphModule, example: Sequence[Any]
+) -> Callable[..., Sequence[Any]]:
+    """A graph of Dynamo as a function that MLX computes.
+
+    It is compiled at the first call, and once more for each further set of input sizes.
+
+    Args:
+        graph: The captured graph; its inputs are the arrays, the weights and the sizes it needs.
+        example: One value for each input.
+    """
+    return _Graph(graph, [_is_weight(value) for value in example])
+
+
+def _is_weight(value: Any) -> bool:
+    # Dynamo marks the parameters and buffers of the modules that it inlines
+    is_static = getattr(value, "_dynamo_static_input_type", None) is not None
+    return isinstance(value, nn.Parameter) or (
+        isinstance(value, torch.Tensor) and is_static
+    )
+
+
+class _Graph:
+    """One graph: in MLX as often as possible."""
+
+    def __init__(self, graph: torch.fx.GraphModule, weights: list[bool]):
+        self.graph = graph
+        self.weights = weights
+        self.compiled: dict[Any, _Compiled | None] = {}
+        self.warned: set[str] = set()
+
+    def __call__(self, *values: Any) -> Sequence[Any]:
+        try:
+            return self._in_mlx(values)
+        except RunsInPyTorch as why:
+            if str(why) not in self.warned:
+                self.warned.add(str(why))
+                warnings.warn(
+                    f"torch2mlx: a graph runs in PyTorch: {why}", stacklevel=2
+                )
+            return self.graph(*values)
+
+    def _in_mlx(self, values: tuple[Any, ...]) -> Sequence[Any]:
+        tensors = [value for value in values if isinstance(value, torch.Tensor)]
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            raise RunsInPyTorch("gradients are needed; call it under torch.no_grad()")
+        key = tuple(map(self._key, values, self.weights))
+        if key not in self.compiled:
+            self.compiled[key] = None
+            self.compiled[key] = _compile(self.graph, values, self.weights)
+        found = self.compiled[key]
+        if found is None:
+            raise RunsInPyTorch("it could not be compiled for these inputs")
+        inputs = [
+            value
+            for value, is_weight in zip(values, self.weights, strict=True)
+            if not is_weight and isinstance(value, torch.Tensor)
+        ]
+        return found(inputs)
+
+    @staticmethod
+    def _key(value: Any, is_weight: bool) -> Any:
+        if is_weight:
+            return id(
+                value
+            )  # held by what is compiled, so that no other tensor gets it
+        if isinstance(value, torch.Tensor):
+            return value.shape, value.dtype, value.device
+        return value
+
+
+class _Bound(nn.Module):
+    """A graph whose weights are parameters and buffers, and whose sizes are constants."""
+
+    def __init__(
+        self, graph: torch.fx.GraphModule, values: Sequence[Any], weights: list[bool]
+    ):
+        super().__init__()
+        self.graph = graph
+        self.constants: dict[int, Any] = {}
+        self.names: dict[int, str] = {}
+        for i, (value, is_weight) in enumerate(zip(values, weights, strict=True)):
+            if is_weight:
+                self.names[i] = f"weight_{i}"
+                self.register_buffer(self.names[i], value.detach())
+            elif not isinstance(value, torch.Tensor):
+                self.constants[i] = value
+        self.arity = len(values)
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        given = iter(inputs)
+        values = []
+        for i in range(self.arity):
+            if i in self.names:
+                values.append(getattr(self, self.names[i]))
+            else:
+                values.append(self.constants[i] if i in self.constants else next(given))
+        return self.graph(*values)
+
+
+def _compile(
+    graph: torch.fx.GraphModule, values: Sequence[Any], weights: list[bool]
+) -> _Compiled:
+    bound = _Bound(graph, values, weights).eval()
+    pairs = list(zip(values, weights, strict=True))
+    inputs = tuple(v for v, w in pairs if not w and isinstance(v, torch.Tensor))
+    try:
+        with silent(), torch.no_grad():
+            program = torch2mlx.compile(
+                bound, inputs, dynamic=False, io_layout="torch", name="graph"
+            )
+    except Torch2MLXError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise RunsInPyTorch(" ".join(lines[:2])) from error
+    _check(program)
+    return _Compiled(program, [v for v, w in pairs if w])
+
+
+def _check(program: Program) -> None:
+    captured = program.captured
+    if captured.state:
+        raise RunsInPyTorch("it writes to its inputs or buffers")
+    for node in captured.graph.nodes:
+        if _is_random(node):
+            raise RunsInPyTorch(f"{node.target} draws random numbers")
+        for value in tree_leaves(node.meta.get("val")):
+            if isinstance(value, torch.Tensor) and value.dtype in WIDE:
+                raise RunsInPyTorch(f"it computes in {value.dtype}")
+
+
+def _is_random(node: torch.fx.Node) -> bool:
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    schema: Any = getattr(node.target, "_schema")  # noqa: B009
+    given = dict(zip([a.name for a in schema.arguments], node.args, strict=False))
+    given = {a.name: a.default_value for a in schema.arguments} | given | node.kwargs
+    # Dropout outside of training, or of nothing
+    is_off = any(given.get(name) is False for name in ("train", "training"))
+    return not is_off and all(given.get(name) != 0 for name in ("p", "dropout_p"))
+
+
+@dataclass
+class _Result:
+    """One output: what PyTorch's own would be."""
+
+    dtype: torch.dtype
+    device: torch.device
+
+
+class _Compiled:
+    """A graph for one set of input sizes and weights."""
+
+    def __init__(self, program: Program, weights: list[torch.Tensor]):
+        self.program = program
+        self.weights = weights
+        self.model: mlx.nn.Module | None = None
+        self.versions: list[int | None] = []
+
+    def __call__(self, inputs: list[torch.Tensor]) -> list[Any]:
+        versions = [_version(weight) for weight in self.weights]
+        if self.model is None or versions != self.versions or None in versions:
+            self.model, self.versions = self.program.load(), versions
+        found = run_mlx(self.model, self.program, inputs)
+        want = self._results()
+        leaves = tree_leaves(found, is_leaf=lambda value: value is None)
+        return [
+            _to_torch(value, result) if isinstance(value, mx.array) else value
+            for value, result in zip(leaves, want, strict=True)
+        ]
+
+    def _results(self) -> list[_Result | None]:
+        output = next(iter(reversed(self.program.captured.graph.nodes)))
+        values = [getattr(node, "meta", {}).get("val") for node in output.args[0]]
+        return [
+            (
+                _Result(value.dtype, value.device)
+                if isinstance(value, torch.Tensor)
+                else None
+            )
+            for value in values
+        ]
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+def _to_torch(array: mx.array, result: _Result | None) -> torch.Tensor:
+    tensor = torch.from_numpy(mlx_to_numpy(array).copy())
+    return tensor if result is None else tensor.to(result.device, result.dtype)

@@ -1,0 +1,88 @@
+"""Numbers as expressions over the fields of a configuration."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+OPERATORS: dict[str, Callable[..., int | float]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": operator.pow,
+    "int": lambda number, _: int(number),
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A number in a configuration.
+
+    Attributes:
+        path: Names that lead to the configuration from the model's own, () for that itself.
+        name: The field's name there.
+        value: What it is.
+    """
+
+    path: tuple[str, ...]
+    name: str
+    value: int | float
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Arithmetic on two expressions; `operator` is one of `OPERATORS`, "int" needs the left one only."""
+
+    operator: str
+    left: Expression
+    right: Expression
+
+
+Expression = Field | Operation | int | float
+
+
+def value_of(expression: Expression) -> int | float:
+    """What an expression is."""
+    if isinstance(expression, Field):
+        return expression.value
+    if isinstance(expression, Operation):
+        left, right = value_of(expression.left), value_of(expression.right)
+        return OPERATORS[expression.operator](left, right)
+    return expression
+
+
+def fields_of(expression: Expression) -> Iterator[Field]:
+    """The fields that an expression needs."""
+    if isinstance(expression, Field):
+        yield expression
+    elif isinstance(expression, Operation):
+        yield from fields_of(expression.left)
+        yield from fields_of(expression.right)
+
+
+def combined(kind: str, left: Expression, right: Expression) -> Expression:
+    """An operation, as a person writes it.
+
+    >>> heads, dim = Field((), "heads", 4), Field((), "dim", 32)
+    >>> combined("*", heads, combined("//", dim, heads)) == dim
+    True
+    """
+    whole = Operation(kind, left, right)
+    if (kind, right) in (("//", 1), ("*", 1)) and not isinstance(left, float):
+        return left
+    for factor, quotient in ((left, right), (right, left)):
+        if (
+            kind == "*"
+            and isinstance(quotient, Operation)
+            and quotient.operator == "//"
+            and quotient.right == factor
+            and value_of(quotient.left) == value_of(whole)
+        ):
+            return quotient.left
+    if kind == "*" and left == right:
+        return Operation("**", left, 2)
+    return whole
