@@ -128,22 +128,20 @@ def table(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
 
     Args:
         rows: What was run; of two rows for the same way and model the later one counts.
-        names: The models; a way with a row for each of them gets its counts, others their earlier figure.
+        names: The models. A way with a row for each of them gets its counts, others their earlier figure.
     """
     lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS))]
     for key, way in WAYS.items():
         found = {row["model"]: row for row in rows if row["way"] == key}
         chosen = [found[name] for name in names if name in found]
-        if len(chosen) < len(names):
-            versions, told, honest = EARLIER, f"earlier: {way.earlier}", way.honest
-            if not way.earlier:
-                told = f"not measured on all {len(names)}"
-        else:
-            versions = {
-                k: v for row in chosen for k, v in row.get("versions", {}).items()
-            }
+        versions, told, honest = EARLIER, f"earlier: {way.earlier}", way.honest
+        if len(chosen) == len(names) or not way.earlier:
+            for row in chosen:
+                versions = versions | row.get("versions", {})
             told, honest = _told(chosen), _honest(chosen, way)
-        title = way.title.format(**{**EARLIER, **versions}).replace(" ,", ",")
+            if len(chosen) < len(names):
+                told += f" (of {len(chosen)} run so far)"
+        title = way.title.format(**versions).replace(" ,", ",")
         lines.append(_line([title, told, way.source, way.alone, honest, way.trainable]))
     return lines
 

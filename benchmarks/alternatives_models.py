@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from support import declare_torchvision_ops
 
 Inputs = dict[str, torch.Tensor]
 BATCH, SIDE, LENGTH = 2, 64, 12
+SETTLING = 16  # inputs from which batch norm takes its statistics
 
 # Name -> shape of one input, where it is no image of 64 x 64
 TORCHVISION: dict[str, tuple[int, ...]] = {
@@ -123,10 +125,30 @@ def build(name: str) -> tuple[nn.Module, Inputs, Inputs]:
         "transformers": _transformers,
     }[library](name)
     randomise(model.eval())
+    _settle(model, draw)
     return model.requires_grad_(False), draw(), draw()
 
 
-def _torchvision(name: str) -> tuple[nn.Module, Any]:
+@torch.no_grad()
+def _settle(model: nn.Module, draw: Callable[[], Inputs]) -> None:
+    # With other statistics the signal of a deep model drowns in its biases, with those of few images it
+    # blows up rounding errors: PyTorch in float32 would not match PyTorch in float64
+    norms = [
+        m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    ]
+    if not norms:
+        return
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train().momentum = None  # the plain mean, not a moving one
+    draws = [draw() for _ in range(SETTLING // BATCH)]
+    model(**{name: torch.cat([each[name] for each in draws]) for name in draws[0]})
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.eval().momentum = momentum
+
+
+def _torchvision(name: str) -> tuple[nn.Module, Callable[[], Inputs]]:
     import torchvision.models
 
     options = OPTIONS.get(name, {})
@@ -135,7 +157,7 @@ def _torchvision(name: str) -> tuple[nn.Module, Any]:
     return model, lambda: {_first(model): torch.randn(BATCH, *shape)}
 
 
-def _timm(name: str) -> tuple[nn.Module, Any]:
+def _timm(name: str) -> tuple[nn.Module, Callable[[], Inputs]]:
     import timm
 
     config: Any = timm.models.get_pretrained_cfg(name)
@@ -149,7 +171,7 @@ def _first(model: nn.Module) -> str:
     return model.forward.__code__.co_varnames[1]
 
 
-def _transformers(name: str) -> tuple[nn.Module, Any]:
+def _transformers(name: str) -> tuple[nn.Module, Callable[[], Inputs]]:
     import transformers
 
     kind, sizes = TRANSFORMERS[name]

@@ -230,6 +230,52 @@ def test_quantized(options: dict[str, Any], tmp_path: Path):
     assert state["embed.weight"].float().tolist() == whole.astype(mx.float32).tolist()
 
 
+@pytest.mark.usefixtures("torchvision_models")
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2"])
+def test_a_quantized_embedding_that_is_the_head_too(kind: str, tmp_path: Path):
+    """As mlx_lm does it: the table is quantized once, and `as_linear` computes with that."""
+    import transformers
+    from mlx_lm.utils import load_model, quantize_model
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=96,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+        use_cache=False,
+    )
+    net = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    tokens = torch.randint(0, 96, (2, 5))
+    program = torch2mlx.compile(net, (tokens,))
+    assert "self.model.embed_tokens.as_linear(" in program.source
+    folder = program.save(tmp_path / "out", quantize=4)
+    namespace: dict[str, Any] = {"__file__": str(folder / "model_mlx.py")}
+    exec((folder / "model_mlx.py").read_text(), namespace)
+    module = namespace["load_model"]()
+    assert isinstance(module.model.embed_tokens, mnn.QuantizedEmbedding)
+    plain, config = load_model(program.save(tmp_path / "plain"), trust_remote_code=True)
+    wanted, config = quantize_model(plain, config, 64, 4)
+    stored = json.loads((folder / "config.json").read_text())
+    assert stored["quantization"] == config["quantization"]
+    theirs, _ = load_model(folder, trust_remote_code=True)
+    arrays = dict(tree_flatten(wanted.parameters()))
+    for other in (module, theirs):
+        found = dict(tree_flatten(other.parameters()))
+        assert found.keys() == arrays.keys()
+        assert all(mx.array_equal(found[key], arrays[key]) for key in arrays)
+    x = mx.array(tokens.numpy())
+    first, second = (model(x)["logits"] for model in (module, wanted))
+    assert mx.array_equal(first, second)
+    # The head and the embedding come back under both names
+    state = torch2mlx.to_torch(folder)
+    assert isinstance(state, dict)
+    assert state["lm_head.weight"] is state["model.embed_tokens.weight"]
+
+
 def test_a_weight_that_other_code_reads_is_not_quantized():
     from torch2mlx.quantize import suitable
 

@@ -295,7 +295,7 @@ def test_the_owner_updates_its_buffers() -> None:
 
 def test_else_the_model_does_at_its_end() -> None:
     source = compiled(ReadFromOutside(), (X,)).source
-    end = source[: source.index("\ndef load_model")].rstrip().splitlines()[-2:]
+    end = source[: source.index("\n    def sanitize")].rstrip().splitlines()[-2:]
     assert end[0].strip().startswith("self.inner.count = ")
     assert end[1].strip().startswith("return ")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,8 +31,6 @@ def test_options_reach_the_program(here: Path, compiler: FakeCompiler):
 @pytest.fixture
 def compiled(here: Path) -> Path:
     """The model with weights from a checkpoint, compiled for real."""
-    import sys
-
     sys.path.insert(0, str(here))
     import net
 
@@ -75,6 +75,33 @@ def test_what_is_refused(compiled: Path, capsys):
     assert main(["net.py:Net", "--weights", "none.pt"]) == 2
     assert "there is no file none.pt" in capsys.readouterr().err
     assert not (compiled / "Net_mlx").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no limits")
+def test_a_full_disk_while_the_weights_are_written(compiled: Path, capsys):
+    import resource
+
+    before = {path: path.read_bytes() for path in (compiled / "out").iterdir()}
+    listed = sorted(os.listdir())
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The source and its kin are smaller, the weights are not
+    state = torch.nn.Linear(400, 400).state_dict()
+    (compiled / "wide.py").write_text(
+        "from torch import nn\n\n\ndef Net():\n    return nn.Linear(400, 400)\n"
+    )
+    safetensors.torch.save_file(state, "wide.safetensors")
+    program = ["wide.py:Net", "--input", "1,400", "--weights", "wide.safetensors"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
+    try:
+        assert main([*program, "-o", "out", "--quiet", "--no-verify"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    error = capsys.readouterr().err.strip()
+    assert error.endswith("error: cannot write out/model.safetensors: File too large")
+    assert "\n" not in error
+    assert {p: p.read_bytes() for p in (compiled / "out").iterdir()} == before
+    left = set(os.listdir()) - {*listed, "wide.py", "wide.safetensors"}
+    assert left <= {"__pycache__"}
 
 
 def test_dropped_keys_are_named(here: Path, capsys):

@@ -23,10 +23,10 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.fx.proxy import GraphAppendingTracer
 from torch.utils._sympy.functions import FloorDiv
 
-from torch2mlx.capture.values import is_read
 from torch2mlx.ir import intrinsics
 from torch2mlx.ir.evaluating import EVALUATING
 from torch2mlx.ir.layer import Layer, Weight
+from torch2mlx.lower.comparison import holds
 
 _active: list[Recorder] = []
 
@@ -293,10 +293,7 @@ for _name in ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"):
 
 
 def decide(operation: Callable[[Any, Any], Any], a: Any, b: Any) -> bool:
-    """Compare two sizes for every input that the capture allows.
-
-    torch.export promises sizes of at least 2, except for those that it reads from values.
-    """
+    """Compare two sizes for every input that the capture allows."""
 
     def expr(value: Any) -> Any:
         found = value.node.meta.get("expr") if isinstance(value, Traced) else value
@@ -307,25 +304,12 @@ def decide(operation: Callable[[Any, Any], Any], a: Any, b: Any) -> bool:
         return sympy.sympify(found)
 
     left, right = expr(a), expr(b)
-    symbols = left.free_symbols | right.free_symbols
-    large = {
-        s: sympy.Symbol(f"{s}_", integer=True, nonnegative=True) + 2
-        for s in symbols
-        if not is_read(s)
-    }
-    result = operation(left.subs(large), right.subs(large))
-    if operation in (operator.eq, operator.ne):
-        result = sympy.Eq(left.subs(large), right.subs(large))
-        result = sympy.simplify(result)
-        if operation is operator.ne:
-            result = sympy.Not(result)
-    if result in (True, sympy.true):
-        return True
-    if result in (False, sympy.false):
-        return False
-    raise Refuse(
-        f"its lowering depends on whether {operation.__name__}({left}, {right})"
-    )
+    found = holds(operation, left, right)
+    if found is None:
+        raise Refuse(
+            f"its lowering depends on whether {operation.__name__}({left}, {right})"
+        )
+    return found
 
 
 ARITHMETIC: dict[Any, Callable[..., Any]] = {
