@@ -19,7 +19,7 @@ def holds(
 
     torch.export promises sizes of at least 2, except for those that it reads from values.
     """
-    large = {
+    large: Any = {
         s: sympy.Symbol(f"{s}_", integer=True, nonnegative=True) + 2
         for s in left.free_symbols | right.free_symbols
         if not is_read(s)
@@ -39,7 +39,7 @@ def _without_maxima(expr: sympy.Expr) -> sympy.Expr:
     """`Max(7, size)` as 7 and something that is not negative."""
     known: dict[Any, Any] = {}
     for maximum in expr.atoms(sympy.Max, Max):
-        numbers = [number for number in maximum.args if number.is_Integer]
+        numbers = [int(n) for n in maximum.args if isinstance(n, sympy.Integer)]
         if numbers:
             more = sympy.Symbol(f"more{len(known)}", integer=True, nonnegative=True)
             known[maximum] = max(numbers) + more

@@ -185,6 +185,8 @@ def _tokens(model: Any) -> _Choice:
     text = model.config.get_text_config()
     vocabulary = _number(text, _VOCABULARY) or 2
     longest = getattr(text, "max_position_embeddings", None) or LENGTH
+    if longest < 0:  # XLNet's word for "any"
+        longest = LENGTH
     shape = (BATCH, min(LENGTH, longest))
     ids = _Input(shape, torch.int64, vocabulary)
     boxes = getattr(text, "max_2d_position_embeddings", None)
