@@ -11,8 +11,7 @@ unless the table says otherwise; weights are random.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ from typing import Any
 import mlx.core as mx
 import models
 import torch
+from counter import Counter, load_counter
 
 import torch2mlx
 
 Counts = tuple[int, int, int]  # kernels, copies, foldable kernels
-Counter = Callable[..., dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,6 @@ def rows(names: Sequence[str], counter: Counter) -> Iterator[list[str]]:
 
 def _text(found: Counts | None) -> str:
     return "-" if found is None else " ".join(map(str, found))
-
-
-def load_counter(path: Path) -> Counter:
-    """The function `cost` of a Python file."""
-    spec = importlib.util.spec_from_file_location("counter", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.cost
 
 
 def main(argv: Sequence[str] | None = None) -> None:

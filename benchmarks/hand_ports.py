@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ import mlx.core as mx
 import mlx.utils
 import numpy as np
 import torch
+from counter import Counter, load_counter
 from models import line, randomise
 from torch import nn
 from torch.utils._pytree import tree_leaves
@@ -38,7 +38,6 @@ from support import declare_torchvision_ops
 from torch2mlx.verify.sides import mlx_arguments
 
 Inputs = dict[str, torch.Tensor]
-Counter = Callable[..., dict[str, Any]]
 COLUMNS = ("model", "lines", "classes", "kernels", "copies", "foldable", "float32")
 HALVES = (torch.bfloat16, torch.float16)
 DRAWS = 8
@@ -205,16 +204,6 @@ CASES = {
 }
 
 
-def counter_of(path: str) -> Counter:
-    """The function `cost` of a Python file."""
-    spec = importlib.util.spec_from_file_location("counter", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.cost
-
-
 def measure(case: Case, counter: Counter | None, half: bool) -> Iterator[str]:
     """The columns of one model, as text."""
     torch.manual_seed(0)
@@ -318,12 +307,14 @@ def main() -> None:
     """Measure the models that the command line names, or all."""
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", help=", ".join(CASES))
-    parser.add_argument("--counter", help="a Python file that counts kernels")
+    parser.add_argument(
+        "--counter", type=Path, help="a Python file that counts kernels"
+    )
     parser.add_argument("--half", action="store_true", help="also in half precision")
     options = parser.parse_args()
     declare_torchvision_ops()
     torch.set_num_threads(1)
-    counter = counter_of(options.counter) if options.counter else None
+    counter = load_counter(options.counter) if options.counter else None
     columns = [*COLUMNS, *(("bfloat16", "float16") if options.half else ())]
     print(line(columns), line(["---"] * len(columns)), sep="\n", flush=True)
     for name in options.names or CASES:

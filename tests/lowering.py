@@ -11,10 +11,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from torch2mlx import passes
+from torch2mlx.arrays import from_numpy
 from torch2mlx.capture import Captured, capture
 from torch2mlx.lower.driver import Lowered, lower
 from torch2mlx.lower.interpret import MLXInterpreter
-from torch2mlx.verify.arrays import from_numpy
 
 torch.set_num_threads(1)
 

@@ -17,6 +17,7 @@ import torch
 from torch.export import ExportedProgram
 
 from torch2mlx import passes
+from torch2mlx.arrays import from_numpy
 from torch2mlx.capture import Captured, capture
 from torch2mlx.emit import emit
 from torch2mlx.emit.arguments import bind, config_of
@@ -37,7 +38,6 @@ from torch2mlx.saving import MODEL_FILE, FromCheckpoint, Output, prepare
 from torch2mlx.stages import STAGES
 from torch2mlx.verify import Verification
 from torch2mlx.verify import verify as verify_program
-from torch2mlx.verify.arrays import from_numpy
 from torch2mlx.weights import open_checkpoint, safetensors
 from torch2mlx.weights.plan import WeightPlan, apply
 from torch2mlx.weights.quantization import quantization
@@ -374,12 +374,12 @@ class Program:
 
     def arrays(self) -> dict[str, mx.array]:
         """Every array of the generated model, by its parameter path."""
-        arrays: dict[str, mx.array] = {}
-        for entry in self.plan.entries:
-            array = from_numpy(apply(entry, self._tensors))
-            arrays[entry.key] = (
-                array.view(mx.bfloat16) if entry.out_dtype == "BF16" else array
+        arrays = {
+            entry.key: from_numpy(
+                apply(entry, self._tensors), bfloat16=entry.out_dtype == "BF16"
             )
+            for entry in self.plan.entries
+        }
         arrays |= {k: a for k, a in self._replaced.items() if a is not None}
         return {k: a for k, a in arrays.items() if self._replaced.get(k, a) is not None}
 

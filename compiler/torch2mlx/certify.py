@@ -14,6 +14,7 @@ import torch
 from mlx.utils import tree_flatten
 from torch.utils._pytree import tree_map_only
 
+from torch2mlx.arrays import from_numpy
 from torch2mlx.capture.evaluation import evaluating
 from torch2mlx.emit.interface import interface
 from torch2mlx.emit.syntax import dtype_name
@@ -21,7 +22,6 @@ from torch2mlx.errors import InputError
 from torch2mlx.lower.registry import DTYPES
 from torch2mlx.review.record import InputRecord
 from torch2mlx.saving import CERTIFICATE_FILE, Output
-from torch2mlx.verify.arrays import from_numpy
 from torch2mlx.verify.compare import (
     KINDS,
     Tolerance,
@@ -160,11 +160,10 @@ def _wider(tolerance: Tolerance, output: Output) -> Tolerance:
 
 def written_arrays(output: Output) -> dict[str, mx.array]:
     """The arrays that a folder gets, as MLX loads them."""
-    arrays: dict[str, mx.array] = {}
-    for key, dtype, _ in output.tensors:
-        array = from_numpy(np.ascontiguousarray(output.arrays[key]))
-        arrays[key] = array.view(mx.bfloat16) if dtype == "BF16" else array
-    return arrays
+    return {
+        key: from_numpy(output.arrays[key], bfloat16=dtype == "BF16")
+        for key, dtype, _ in output.tensors
+    }
 
 
 def _carried(array: mx.array) -> np.ndarray[Any, Any]:

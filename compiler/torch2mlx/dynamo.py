@@ -8,12 +8,11 @@ writes to its inputs.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
@@ -60,7 +59,7 @@ class _Graph:
     def __init__(self, graph: torch.fx.GraphModule, weights: list[bool]):
         self.graph = graph
         self.weights = weights
-        self.compiled: dict[Any, _Compiled | None] = {}
+        self.compiled: dict[Any, _Compiled | RunsInPyTorch] = {}
         self.warned: set[str] = set()
 
     def __call__(self, *values: Any) -> Sequence[Any]:
@@ -78,76 +77,73 @@ class _Graph:
         tensors = [value for value in values if isinstance(value, torch.Tensor)]
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
             raise RunsInPyTorch("gradients are needed; call it under torch.no_grad()")
-        key = tuple(map(self._key, values, self.weights))
+        key = tuple(map(_key, values, self.weights))
         if key not in self.compiled:
-            self.compiled[key] = None
-            self.compiled[key] = _compile(self.graph, values, self.weights)
+            try:
+                bound = _Bound(self.graph, values, self.weights)
+                self.compiled[key] = _Compiled(bound, bound.inputs(values))
+            except RunsInPyTorch as why:
+                self.compiled[key] = why
         found = self.compiled[key]
-        if found is None:
-            raise RunsInPyTorch("it could not be compiled for these inputs")
-        inputs = [
-            value
-            for value, is_weight in zip(values, self.weights, strict=True)
-            if not is_weight and isinstance(value, torch.Tensor)
-        ]
-        return found(inputs)
+        if isinstance(found, RunsInPyTorch):
+            raise found
+        return found(values)
 
-    @staticmethod
-    def _key(value: Any, is_weight: bool) -> Any:
-        if is_weight:
-            return id(
-                value
-            )  # held by what is compiled, so that no other tensor gets it
-        if isinstance(value, torch.Tensor):
-            return value.shape, value.dtype, value.device
-        return value
+
+def _key(value: Any, is_weight: bool) -> Any:
+    # Of one graph for several modules each gets its own, so that weights are converted once
+    if is_weight:
+        return id(value), value.shape, value.dtype
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.dtype, value.device
+    return value
 
 
 class _Bound(nn.Module):
-    """A graph whose weights are parameters and buffers, and whose sizes are constants."""
+    """A graph whose weights are buffers of its own, and whose sizes are constants."""
 
     def __init__(
         self, graph: torch.fx.GraphModule, values: Sequence[Any], weights: list[bool]
     ):
         super().__init__()
         self.graph = graph
+        self.held: dict[int, str] = {}
         self.constants: dict[int, Any] = {}
-        self.names: dict[int, str] = {}
         for i, (value, is_weight) in enumerate(zip(values, weights, strict=True)):
             if is_weight:
-                self.names[i] = f"weight_{i}"
-                self.register_buffer(self.names[i], value.detach())
+                self.held[i] = f"weight_{i}"
+                self.register_buffer(self.held[i], value.detach().clone())
             elif not isinstance(value, torch.Tensor):
                 self.constants[i] = value
         self.arity = len(values)
+        self.eval()
+
+    def inputs(self, values: Sequence[Any]) -> list[torch.Tensor]:
+        """What of a call's values is neither a weight nor a constant."""
+        known = self.held.keys() | self.constants.keys()
+        return [value for i, value in enumerate(values) if i not in known]
+
+    def update(self, values: Sequence[Any]) -> bool:
+        """Take over the weights of a call; whether any of them has changed.
+
+        They are compared one by one: no counter of PyTorch's knows of `p.data.mul_(2)`.
+        """
+        changed = False
+        for i, name in self.held.items():
+            own = self.get_buffer(name)
+            if not torch.equal(own, values[i]):
+                own.copy_(values[i].detach())
+                changed = True
+        return changed
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         given = iter(inputs)
-        values = []
-        for i in range(self.arity):
-            if i in self.names:
-                values.append(getattr(self, self.names[i]))
-            else:
-                values.append(self.constants[i] if i in self.constants else next(given))
-        return self.graph(*values)
+        return self.graph(*(self._value(i, given) for i in range(self.arity)))
 
-
-def _compile(
-    graph: torch.fx.GraphModule, values: Sequence[Any], weights: list[bool]
-) -> _Compiled:
-    bound = _Bound(graph, values, weights).eval()
-    pairs = list(zip(values, weights, strict=True))
-    inputs = tuple(v for v, w in pairs if not w and isinstance(v, torch.Tensor))
-    try:
-        with silent(), torch.no_grad():
-            program = torch2mlx.compile(
-                bound, inputs, dynamic=False, io_layout="torch", name="graph"
-            )
-    except Torch2MLXError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        raise RunsInPyTorch(" ".join(lines[:2])) from error
-    _check(program)
-    return _Compiled(program, [v for v, w in pairs if w])
+    def _value(self, i: int, given: Iterator[torch.Tensor]) -> Any:
+        if i in self.held:
+            return self.get_buffer(self.held[i])
+        return self.constants[i] if i in self.constants else next(given)
 
 
 def _check(program: Program) -> None:
@@ -184,22 +180,19 @@ class _Result:
 class _Compiled:
     """A graph for one set of input sizes and weights."""
 
-    def __init__(self, program: Program, weights: list[torch.Tensor]):
-        self.program = program
-        self.weights = weights
-        self.model: mlx.nn.Module | None = None
-        self.versions: list[int | None] = []
+    def __init__(self, bound: _Bound, inputs: Sequence[torch.Tensor]):
+        self.bound = bound
+        self.program = _compile(bound, inputs)
+        self.model = self.program.load()
 
-    def __call__(self, inputs: list[torch.Tensor]) -> list[Any]:
-        versions = [_version(weight) for weight in self.weights]
-        if self.model is None or versions != self.versions or None in versions:
-            self.model, self.versions = self.program.load(), versions
-        found = run_mlx(self.model, self.program, inputs)
-        want = self._results()
+    def __call__(self, values: Sequence[Any]) -> list[Any]:
+        if self.bound.update(values):
+            self.model = self.program.load()
+        found = run_mlx(self.model, self.program, self.bound.inputs(values))
         leaves = tree_leaves(found, is_leaf=lambda value: value is None)
         return [
             _to_torch(value, result) if isinstance(value, mx.array) else value
-            for value, result in zip(leaves, want, strict=True)
+            for value, result in zip(leaves, self._results(), strict=True)
         ]
 
     def _results(self) -> list[_Result | None]:
@@ -215,8 +208,17 @@ class _Compiled:
         ]
 
 
-def _version(tensor: torch.Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version
+def _compile(bound: _Bound, inputs: Sequence[torch.Tensor]) -> Program:
+    try:
+        with silent(), torch.no_grad():
+            program = torch2mlx.compile(
+                bound, tuple(inputs), dynamic=False, io_layout="torch", name="graph"
+            )
+    except Torch2MLXError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise RunsInPyTorch(" ".join(lines[:2])) from error
+    _check(program)
+    return program
 
 
 def _to_torch(array: mx.array, result: _Result | None) -> torch.Tensor:

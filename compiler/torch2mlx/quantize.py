@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from torch2mlx.arrays import from_numpy
 from torch2mlx.weights.plan import WeightPlan
 from torch2mlx.weights.quantization import Quantization
 from torch2mlx.weights.safetensors import DTYPES
@@ -166,8 +167,7 @@ def _blocks(rows: Array) -> list[Array]:
 
 
 def _to_mlx(array: Array, dtype: str) -> mx.array:
-    made = mx.array(np.ascontiguousarray(array))
-    return made.view(mx.bfloat16) if dtype == "BF16" else made
+    return from_numpy(array, bfloat16=dtype == "BF16")
 
 
 def _to_numpy(array: mx.array) -> Array:

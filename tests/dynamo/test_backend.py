@@ -64,6 +64,10 @@ def test_other_sizes_and_weights() -> None:
             assert torch.equal(index, want_index)
         net.fc.weight.mul_(3)  # in place, as an optimizer does
         assert_close(compiled(x)[0], net(x)[0])
+        net.fc.weight.data.mul_(2)  # which no version counter shows
+        assert_close(compiled(x)[0], net(x)[0])
+        net.fc.weight.data = torch.randn(5, 4)
+        assert_close(compiled(x)[0], net(x)[0])
         net.fc = nn.Linear(4, 5)
         assert_close(compiled(x)[0], net(x)[0])
 
@@ -110,6 +114,9 @@ def test_runs_in_pytorch_with_a_warning(
     with pytest.warns(UserWarning, match=f"runs in PyTorch: .*{why}"):
         found = compiled(given)
     assert torch.equal(found, want)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it says so once
+        compiled(given)
     if x.requires_grad:
         found.sum().backward()
         assert torch.equal(x.grad, torch.full((2,), 2.0))

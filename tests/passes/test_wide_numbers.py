@@ -11,9 +11,9 @@ import torch
 
 import torch2mlx
 from tests.aten import check, ops
+from torch2mlx.arrays import from_numpy
 from torch2mlx.passes.functionalise import functionalise
 from torch2mlx.passes.wide_numbers import wide_numbers
-from torch2mlx.verify.arrays import from_numpy
 
 X = torch.tensor([0.0, 1.0, -2.0, 6e-5, 0.5])
 

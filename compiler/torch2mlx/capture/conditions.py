@@ -24,6 +24,7 @@ from torch.utils._sympy.printers import PythonPrinter
 from torch2mlx.capture.captured import Captured
 from torch2mlx.capture.failure import is_library
 from torch2mlx.capture.provenance import Frame
+from torch2mlx.capture.sizes import place_of
 
 # A condition of more characters is replaced by the sizes around the example's that satisfy it
 LONGEST = 60
@@ -289,9 +290,4 @@ def printed(expr: Any, names: Mapping[sympy.Symbol, ast.expr]) -> ast.expr | Non
 
 def read_size(captured: Captured, symbol: sympy.Symbol) -> str:
     """How the size of an input is read: `x.shape[2]`."""
-    placeholders = {n.name: n for n in captured.graph.nodes if n.op == "placeholder"}
-    for item in captured.inputs:
-        for axis, size in enumerate(placeholders[item.name].meta["val"].shape):
-            if captured.expr(size) == symbol:
-                return f"{item.name}.shape[{axis}]"
-    return re.sub(r"\W", "_", str(symbol))
+    return place_of(captured, symbol) or re.sub(r"\W", "_", str(symbol))

@@ -171,9 +171,15 @@ def _smallest(size: sympy.Expr, symbol: sympy.Symbol, hint: int) -> int:
 
 
 def _label(captured: Captured, symbol: sympy.Symbol) -> str:
+    place = place_of(captured, symbol)
+    return f"the size {symbol}" if place is None else f"`{place}`"
+
+
+def place_of(captured: Captured, symbol: sympy.Symbol) -> str | None:
+    """How a size is read from the first input that has it: `x.shape[2]`; None where none has."""
     placeholders = {n.name: n for n in captured.graph.nodes if n.op == "placeholder"}
     for item in captured.inputs:
         for axis, size in enumerate(placeholders[item.name].meta["val"].shape):
             if captured.expr(size) == symbol:
-                return f"`{item.name}.shape[{axis}]`"
-    return f"the size {symbol}"
+                return f"{item.name}.shape[{axis}]"
+    return None

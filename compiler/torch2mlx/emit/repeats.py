@@ -144,7 +144,6 @@ class Repeats(Regions):
         names = [self.attributes.elements[base.mark] for base in repeat.bases]
         targets = [syntax.name(name) for name in [*names, *taken.targets]]
         counter = self.counters[repeat.node]
-        block = rounds.without_copies(block, counter)
         counts = any(
             isinstance(part, ast.Name) and part.id == counter
             for line in block
@@ -171,6 +170,16 @@ class Repeats(Regions):
             return ast.List([ast.Subscript(whole, ast.Constant(n)) for n in names])
         size = 1 + max(int(n) for n in place.children if n.isdigit())
         return rounds.part(whole, [int(name) for name in names], size)
+
+    def _statement(self, statement: Statement, position: int, last: Last) -> None:
+        item = statement.item
+        if isinstance(item, Op) and item.node.target is by_round:
+            value = self._call(statement)
+            # What is the number of the round needs no variable of its own
+            if isinstance(value, ast.Name) and value.id in self.counters.values():
+                self.names[item.node] = value.id
+                return
+        super()._statement(statement, position, last)
 
     # Expressions
 

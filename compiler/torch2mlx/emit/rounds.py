@@ -71,44 +71,6 @@ def _number(counter: ast.expr, numbers: list[int]) -> ast.expr:
     return value
 
 
-class _Renamed(ast.NodeTransformer):
-    def __init__(self, names: dict[str, str]):
-        self.names = names
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return syntax.name(self.names.get(node.id, node.id))
-
-
-def without_copies(block: list[ast.stmt], counter: str) -> list[ast.stmt]:
-    """A loop's body without `x = i`: the counter stands where x did."""
-
-    def is_copy(line: ast.stmt) -> bool:
-        return (
-            isinstance(line, ast.Assign)
-            and isinstance(line.targets[0], ast.Name)
-            and isinstance(line.value, ast.Name)
-            and line.value.id == counter
-        )
-
-    copies = [line for line in block if is_copy(line)]
-    stored = [
-        part.id
-        for line in block
-        for inner in ast.walk(line)
-        for target in getattr(inner, "targets", [getattr(inner, "target", None)])
-        if target is not None
-        for part in ast.walk(target)
-        if isinstance(part, ast.Name)
-    ]
-    names = {
-        line.targets[0].id: counter for line in copies  # type: ignore[attr-defined]
-    }
-    if not names or any(stored.count(name) > 1 for name in names):
-        return block
-    renamed = _Renamed(names)
-    return [renamed.visit(line) for line in block if line not in copies]
-
-
 def part(whole: ast.expr, places: list[int], size: int) -> ast.expr:
     """`whole[start:stop:step]`, the elements at `places` of a list of that size."""
     step = places[1] - places[0]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch2mlx.errors import InputError
 from torch2mlx.review.merge import unified
 from torch2mlx.review.record import InputRecord, read_record
+from torch2mlx.review.texts import text_of
 from torch2mlx.weights import Checkpoint, open_checkpoint
 from torch2mlx.weights.casting import FLOATS, widen
 
@@ -136,7 +137,7 @@ def diff_folders(old: Path, new: Path, seed: int = 0) -> FolderDiff:
     """
     result = FolderDiff()
     for name in TEXTS:
-        before, after = _text(old / name), _text(new / name)
+        before, after = text_of(old / name), text_of(new / name)
         if name == TEXTS[0] and (before is None or after is None):
             missing = old if before is None else new
             raise InputError(f"{missing} is no generated folder: it has no {name}")
@@ -148,15 +149,6 @@ def diff_folders(old: Path, new: Path, seed: int = 0) -> FolderDiff:
     _compare_weights(result, open_checkpoint(old), open_checkpoint(new))
     _compare_outputs(result, old, new, seed)
     return result
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_bytes().decode()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
 
 
 def _lines(text: str | None) -> int:

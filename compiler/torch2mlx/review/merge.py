@@ -16,6 +16,7 @@ from pathlib import Path
 
 from torch2mlx.errors import InputError
 from torch2mlx.review.record import read_record
+from torch2mlx.review.texts import text_of
 
 LABELS = ("your edits", "generated before", "generated now")
 MARKER = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
@@ -77,7 +78,7 @@ class Merge:
             InputError: Someone has.
         """
         for name, text in self.before.items():
-            if _text(self.folder / name) != text:
+            if text_of(self.folder / name) != text:
                 raise InputError(
                     f"{self.folder / name} was changed in the meantime: nothing is written, run this again"
                 )
@@ -94,7 +95,7 @@ def merge_into(folder: Path, texts: dict[str, str]) -> Merge:
         InputError: A file has unresolved conflicts or is no UTF-8, or there is no git to merge with.
     """
     record = read_record(folder)
-    result = Merge(folder, {name: _text(folder / name) for name in texts}, {})
+    result = Merge(folder, {name: text_of(folder / name) for name in texts}, {})
     for name, new in texts.items():
         mine, base = result.before[name], record.texts.get(name) if record else None
         if mine is None or mine in (new, base):
@@ -183,14 +184,3 @@ def _free(folder: Path, name: str) -> str:
         number += 1
         found = f"{name}.orig{number}"
     return found
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_bytes().decode()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is no UTF-8 text") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error

@@ -11,8 +11,8 @@ import mlx.core as mx
 import numpy as np
 import torch
 
+from torch2mlx.arrays import from_numpy
 from torch2mlx.errors import InputError
-from torch2mlx.verify.arrays import from_numpy
 from torch2mlx.verify.compare import mlx_to_numpy
 from torch2mlx.verify.result import Verification
 from torch2mlx.weights import open_checkpoint
@@ -128,8 +128,7 @@ def _differing(program: Program, checkpoint: Checkpoint) -> dict[str, mx.array |
     own, eps = program.arrays(), _widest(checkpoint)
     found: dict[str, mx.array | None] = dict.fromkeys(own.keys() - checkpoint.keys())
     for key, info in checkpoint.tensors.items():
-        array = from_numpy(np.ascontiguousarray(checkpoint[key]))
-        array = array.view(mx.bfloat16) if info.dtype == "BF16" else array
+        array = from_numpy(checkpoint[key], bfloat16=info.dtype == "BF16")
         if key not in own:
             found[key] = array
             continue

@@ -10,10 +10,10 @@ import mlx.nn
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from torch2mlx.arrays import from_numpy
 from torch2mlx.capture import Captured
 from torch2mlx.emit.interface import interface
 from torch2mlx.emit.weights import as_array
-from torch2mlx.verify.arrays import from_numpy
 
 if TYPE_CHECKING:
     from torch2mlx.api import Program
@@ -69,8 +69,8 @@ def mlx_inputs(program: Program, tensors: Sequence[torch.Tensor]) -> list[mx.arr
 
 def to_mlx(tensor: torch.Tensor) -> mx.array:
     """A tensor as an MLX array of the same dtype; float64 as float32."""
-    array = from_numpy(as_array("input", tensor))
-    return array.view(mx.bfloat16) if tensor.dtype == torch.bfloat16 else array
+    array = as_array("input", tensor)
+    return from_numpy(array, bfloat16=tensor.dtype == torch.bfloat16)
 
 
 def _put(container: Any, path: tuple[Any, ...], value: Any) -> Any:
