@@ -211,3 +211,44 @@ def test_a_size_of_1_inside(side: int) -> None:
         expected = model(x)
     found = np.array(program.load()(mx.array(x.numpy())))
     assert np.allclose(found, expected, atol=1e-5)
+
+
+class Resized(nn.Module):
+    """Nothing in it has a weight: a condition alone fixes the size of the last axis."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(x, scale_factor=1.7, mode="area")
+
+
+def test_conditions_with_real_numbers() -> None:
+    """`floor(1.7 * n)` is no comparison of whole numbers; the size that is fixed for it is checked."""
+    program = torch2mlx.compile(Resized(), (random(2, 3, 4),), io_layout="torch")
+    module = program.load()
+    with pytest.raises(ValueError, match=r"^x must be \[B, T, 4\], not \[2, 3, 5\]$"):
+        module(mx.zeros((2, 3, 5)))
+    x = random(3, 5, 4)
+    assert np.allclose(np.array(module(mx.array(x.numpy()))), Resized()(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "is_checked"),
+    [
+        ((nn.Linear(4, 5),), False),
+        ((nn.ReLU(), nn.Linear(4, 5)), False),
+        ((nn.Conv1d(4, 5, 1),), False),
+        ((nn.BatchNorm1d(4),), True),
+        ((nn.LayerNorm(4),), False),
+        ((nn.LayerNorm(4, elementwise_affine=False),), True),
+        ((Branch(lambda x: x + torch.arange(4.0)), nn.Linear(4, 5)), True),
+    ],
+)
+def test_sizes_that_a_weight_fixes(
+    layers: tuple[nn.Module, ...], is_checked: bool
+) -> None:
+    """MLX refuses them itself, unless something broadcasts on the way to the layer."""
+    is_conv = isinstance(layers[0], nn.Conv1d | nn.BatchNorm1d)
+    x = random(2, 4, 6) if is_conv else random(2, 6, 4)
+    program = torch2mlx.compile(nn.Sequential(*layers).eval(), (x,), io_layout="torch")
+    assert ("must be" in program.source) is is_checked
+    with pytest.raises(ValueError):  # noqa: PT011 - whoever it is that refuses
+        program.load()(mx.zeros((2, 1, 6) if is_conv else (2, 6, 1)))

@@ -135,19 +135,27 @@ def _noted(captured: Captured, expr: Any, is_branch: bool) -> str:
     if _follows(captured, symbols, holds):
         return ""
     is_range = len(symbols) == 1 and _is_range(captured, expr)
-    names = {symbol: ast.Name(read_size(captured, symbol)) for symbol in symbols}
-    text = printed(expr, names)
-    if is_branch and not is_range and text is not None and _is_short(expr):
+    found = text(captured, expr)
+    if is_branch and not is_range and found and _is_short(expr):
         captured.conditions.append(expr)
-        return f"`{ast.unparse(text)}`"
+        return f"`{found}`"
     sizes = [range(low, (high or low) + 1) for low, high in ranges]
     if len(symbols) > 1 and not _all_hold(holds, sizes):
         ranges = [(hint, hint) for hint in hints]
-    found = [
+    narrowed = [
         _narrow(captured, symbol, *limits)
         for symbol, limits in zip(symbols, ranges, strict=True)
     ]
-    return " and ".join(filter(None, found))
+    return " and ".join(filter(None, narrowed))
+
+
+def text(captured: Captured, expr: Any) -> str:
+    """A condition as it is read, `x.shape[0] > 1`; "" where it is no plain comparison."""
+    names = {
+        symbol: ast.Name(read_size(captured, symbol)) for symbol in expr.free_symbols
+    }
+    tree = printed(expr, names)
+    return "" if tree is None else ast.unparse(tree)
 
 
 def _follows(
@@ -191,7 +199,7 @@ def _function(expr: Any, symbols: list[sympy.Symbol]) -> Callable[..., bool]:
     def holds(*sizes: int) -> bool:
         values = dict(zip(names, sizes, strict=True))
         try:
-            return bool(eval(code, {"math": math}, values))
+            return bool(eval(code, {"math": math, "torch": torch}, values))
         except ArithmeticError:
             return False
 

@@ -25,6 +25,7 @@ from torch2mlx.capture.equal_calls import EqualCalls
 from torch2mlx.capture.evaluation import evaluating
 from torch2mlx.capture.failure import diagnose, first_line
 from torch2mlx.capture.limit import TookTooLong, arithmetic_limited
+from torch2mlx.capture.ones import Answers, note_ones, recording_answers
 from torch2mlx.capture.opaque import opaque as opaque_modules
 from torch2mlx.capture.provenance import classes_in, recording_calls
 from torch2mlx.capture.recurrent import free_lengths
@@ -65,17 +66,18 @@ def capture(
     """
     example = tuple(args), dict(kwargs or {})
     notes: list[str] = []
+    answers: Answers = {}
     if program is not None:
-        return _captured(model, program, *example, notes)
+        return _captured(model, program, *example, notes, answers)
     given, dynamic = example, explicit_shapes(model, dynamic)
     with explicit_signature(model, *example), opaque_modules(model, opaque) as calls:
         if dynamic == "auto":
             example = widened(model, *example, notes)
-        program = _export(model, *example, dynamic, notes)
+        program = _export(model, *example, dynamic, notes, answers)
         if _is_wider(program, given):
             example, notes = given, ["the batch size is fixed at 1"]
-            program = _export(model, *example, dynamic, notes)
-        captured = _captured(model, program, *example, notes)
+            program = _export(model, *example, dynamic, notes, answers)
+        captured = _captured(model, program, *example, notes, answers)
     captured.module_calls = calls
     return captured
 
@@ -93,7 +95,12 @@ def _is_wider(program: ExportedProgram, example: Any) -> bool:
 
 
 def _export(
-    model: torch.nn.Module, args: Any, kwargs: Any, dynamic: Any, notes: list[str]
+    model: torch.nn.Module,
+    args: Any,
+    kwargs: Any,
+    dynamic: Any,
+    notes: list[str],
+    answers: Answers,
 ) -> ExportedProgram:
     """Export with as many sizes free as the model allows."""
     try:
@@ -107,8 +114,10 @@ def _export(
     why = ""
     for fixed, shapes in attempts:
         is_last = shapes is attempts[-1][1]
+        answers.clear()
+        limit = math.inf if is_last else ARITHMETIC_SECONDS
         try:
-            with arithmetic_limited(math.inf if is_last else ARITHMETIC_SECONDS):
+            with arithmetic_limited(limit), recording_answers(answers):
                 program = _export_once(model, args, kwargs, shapes, notes)
         except TookTooLong:
             why = why or "the arithmetic with sizes takes too long"
@@ -184,6 +193,7 @@ def _captured(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     notes: list[str],
+    answers: Answers,
 ) -> Captured:
     graph, signature = program.graph_module.graph, program.graph_signature
     weights: dict[str, str] = {}
@@ -229,6 +239,7 @@ def _captured(
     place_branches(program.graph_module, model)
     note_minima(captured, program.graph_module)
     note_conditions(captured)
+    note_ones(captured, program.graph_module, model, answers)
     return captured
 
 

@@ -144,7 +144,7 @@ def _note_minimum(captured: Captured, node: torch.fx.Node, size: sympy.Expr) -> 
         (symbol,) = symbols
         smallest = _smallest(size, symbol, captured.hints[symbol])
         captured.minima[symbol] = max(smallest, captured.minima.get(symbol, 1))
-        what = f"{_label(captured, symbol)} must be at least {smallest}"
+        what = f"{label(captured, symbol)} must be at least {smallest}"
     note = f"{what}: squeeze would drop an axis of size 1 at {source_line(node)}"
     if note not in captured.notes:
         captured.notes.append(note)
@@ -156,7 +156,7 @@ def _keep(captured: Captured, symbols: list[sympy.Symbol], line: str) -> None:
         hint = captured.hints[symbol]
         captured.minima[symbol] = captured.bounds[symbol] = hint
         where = f"squeeze drops an axis of size 1 at {line}"
-        note = f"{_label(captured, symbol)} must be {hint}: {where}"
+        note = f"{label(captured, symbol)} must be {hint}: {where}"
         if note not in captured.notes:
             captured.notes.append(note)
 
@@ -170,7 +170,8 @@ def _smallest(size: sympy.Expr, symbol: sympy.Symbol, hint: int) -> int:
     return hint
 
 
-def _label(captured: Captured, symbol: sympy.Symbol) -> str:
+def label(captured: Captured, symbol: sympy.Symbol) -> str:
+    """What messages call a size: how it is read, where an input has it."""
     place = place_of(captured, symbol)
     return f"the size {symbol}" if place is None else f"`{place}`"
 

@@ -77,17 +77,21 @@ def check_bounds(item: Checked, bounded: list[tuple[int, str, int]]) -> list[ast
     return statements
 
 
-def check_fixed(item: Checked) -> list[ast.stmt]:
-    """Refuse other sizes than the fixed ones; those that a weight fixes, MLX itself refuses."""
-    sizes, node = item.sizes, item.node
+def check_fixed(item: Checked, enforced: set[tuple[str, int]]) -> list[ast.stmt]:
+    """Refuse other sizes than the fixed ones.
+
+    Args:
+        item: The input.
+        enforced: (Input, axis) of the sizes that MLX itself refuses.
+    """
+    sizes = item.sizes
     rank = len(sizes)
-    fixed = [axis for axis, size in enumerate(sizes) if size.isdigit()]
-    perm = node.meta.get("perm")
-    floats = node.meta["val"].dtype.is_floating_point
-    channels = rank - 1 if perm or rank < 4 else 1
-    inner = [axis for axis in fixed if axis]
-    if floats and rank > 1 and (rank > 3 or perm or len(inner) == 1):
-        fixed = [axis for axis in fixed if axis != channels]
+    order = item.node.meta.get("perm") or range(rank)
+    fixed = [
+        axis
+        for axis, natural in enumerate(order)
+        if sizes[axis].isdigit() and (str(item.node.target), natural) not in enforced
+    ]
     if not fixed:
         return []
     shape = item.shape

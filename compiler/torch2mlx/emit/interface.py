@@ -17,6 +17,7 @@ import torch.return_types
 from torch.utils._pytree import TreeSpec
 
 from torch2mlx.capture import Captured, Input
+from torch2mlx.capture.enforced import enforced_axes
 from torch2mlx.emit import naming, syntax
 from torch2mlx.emit.checks import Checked, check_bounds, check_conditions, check_fixed
 from torch2mlx.emit.sizes import axis_names
@@ -73,6 +74,7 @@ def interface(model: Segment, captured: Captured) -> Interface:
     lines: list[str] = []
     checks: list[ast.stmt] = []
     checked: list[Checked] = []
+    enforced = enforced_axes(captured)
     for item, node in zip(items, model.inputs, strict=True):
         name = next(naming.candidates([item.argument, f"{item.argument}_"]))
         names.append(name)
@@ -89,7 +91,7 @@ def interface(model: Segment, captured: Captured) -> Interface:
         lines.append(f"{label}: {symbols.describe(node)}")
         x = reads.get(node, syntax.name(name))
         checked.append(Checked(label, x, node, symbols.stored(node)))
-        checks += check_fixed(checked[-1])
+        checks += check_fixed(checked[-1], enforced)
         checks += check_bounds(checked[-1], symbols.bounded(node))
     checks += check_conditions(checked, captured)
     structure = Structure(captured.out_spec)
