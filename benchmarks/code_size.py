@@ -35,8 +35,6 @@ class _Cut(ast.NodeTransformer):
         node.body = [item for item in node.body if isinstance(item, kinds)]
         return self.generic_visit(node)
 
-    def visit_Import(self, node: ast.Import) -> None: ...
-
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         if node.name == "Tokenizer":
             return None
@@ -72,7 +70,9 @@ class _Cut(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> Any:
-        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+        return (
+            None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+        )
 
     def visit_If(self, node: ast.If) -> Any:
         match node.test:
@@ -83,8 +83,6 @@ class _Cut(ast.NodeTransformer):
                 return [s for part in flat for s in part if s is not None]
         self.generic_visit(node)
         return node if node.body else None
-
-    visit_ImportFrom = visit_Import
 
 
 def _is_cache(node: ast.AST) -> bool:

@@ -97,8 +97,7 @@ else:
 return y + 1"""
     keys = {entry.key for entry in program.plan.entries}
     assert keys == set(Choice().state_dict())
-    (note,) = program.report.notes
-    assert "mx.compile cannot compile it" in note
+    assert any("mx.compile cannot compile it" in n for n in program.report.notes)
 
 
 def test_branches_in_modules() -> None:
@@ -399,7 +398,7 @@ def test_map() -> None:
 for x_i in x:
     outputs.append(mx.tanh(self.fc(x_i)) + first)
 return mx.stack(outputs)"""
-    assert not program.report.notes
+    assert not any("mx.compile" in note for note in program.report.notes)
 
 
 class Pairs(nn.Module):

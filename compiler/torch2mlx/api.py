@@ -34,11 +34,12 @@ from torch2mlx.lower.registry import MODULES
 from torch2mlx.outline import Outlined, outline
 from torch2mlx.report import Report
 from torch2mlx.review.merge import Merge
-from torch2mlx.saving import MODEL_FILE, FromCheckpoint, Output, prepare
+from torch2mlx.saving import MODEL_FILE, FromCheckpoint, Made, Output, prepare
 from torch2mlx.stages import STAGES
 from torch2mlx.verify import Verification
 from torch2mlx.verify import verify as verify_program
 from torch2mlx.weights import open_checkpoint, safetensors
+from torch2mlx.weights.composition import composed
 from torch2mlx.weights.plan import WeightPlan, apply
 from torch2mlx.weights.quantization import quantization
 from torch2mlx.writing import Extras, merged, write
@@ -58,6 +59,7 @@ def compile(
     fold_bn: bool = False,
     stubs: bool = False,
     program: ExportedProgram | None = None,
+    conversion: WeightPlan | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Program:
     """Compile a PyTorch module into MLX source code.
@@ -79,6 +81,8 @@ def compile(
             training; PyTorch's weights cannot be restored from the result.
         stubs: Operators that are not mapped become functions to fill in, instead of an error.
         program: An exported program to compile instead of exporting `model`.
+        conversion: How a checkpoint becomes the model's state dict, where that has other names: what
+            `sanitize` and `Program.save(weights=...)` take is the checkpoint then.
         progress: Called with the name of each stage when it begins.
 
     Returns:
@@ -110,6 +114,7 @@ def compile(
         begin=begin,
         dumps=dumps,
         assign=passes.LAYOUT not in disable,
+        conversion=conversion,
     )
 
 
@@ -124,6 +129,7 @@ def translate(
     begin: Callable[[str], None],
     dumps: dict[str, str],
     assign: bool = True,
+    conversion: WeightPlan | None = None,
 ) -> Program:
     """The second half of `compile`: from a captured and simplified graph to the program.
 
@@ -137,6 +143,7 @@ def translate(
         begin: Called with the name of each stage when it begins.
         dumps: What the stages before made; it is added to.
         assign: Whether to assign layouts.
+        conversion: As for `compile`.
 
     Raises:
         UnsupportedError: Some operators are not mapped.
@@ -156,16 +163,30 @@ def translate(
     outlined = outline(lowered, captured)
     dumps["outline"] = str(outlined)
     begin("emit")
-    outlined.arguments = bind(outlined, twin_of(model))
+    outlined.arguments = bind(outlined, twin_of(model), captured.lengths)
     title = name or outlined.classes[-1].name
     plan = make_plan(outlined, captured)
-    source = emit(outlined, captured, plan, captured.model_class, title)
-    dumps |= {"emit": source, "weights": plan.to_json()}
+    original = plan if conversion is None else composed(plan, conversion)
+    source = emit(outlined, captured, original or plan, captured.model_class, title)
+    dumps |= {"emit": source, "weights": (original or plan).to_json()}
 
     report = _report(captured, lowered, outlined, plan)
+    report.unused = [
+        k for k, why in (original or plan).unused.items() if why != COUNTER
+    ]
     report.transposes, report.decisions = transposes, decisions
     return Program(
-        title, source, model, captured, lowered, outlined, plan, report, dumps
+        title,
+        source,
+        model,
+        captured,
+        lowered,
+        outlined,
+        plan,
+        original,
+        conversion,
+        report,
+        dumps,
     )
 
 
@@ -183,7 +204,6 @@ def _report(
     metal = (f"not on a Metal GPU: {why}" for why in metal_problems(lowered.graph))
     report.notes = [*captured.notes, *evaluation_notes(lowered.graph), *metal]
     report.stubs = [stub.name for stub in lowered.stubs]
-    report.unused = [key for key, why in plan.unused.items() if why != COUNTER]
     return report
 
 
@@ -197,7 +217,10 @@ class Program:
         captured: The model as it was captured.
         lowered: Its lowered graph.
         outlined: Its classes.
-        plan: How its weights are made.
+        plan: How its weights are made of the model's state dict.
+        original: How they are made of the checkpoint that `compile` got a conversion for, or of the state
+            dict without one; None where the two steps cannot be one.
+        conversion: What `compile` got.
     """
 
     def __init__(
@@ -209,6 +232,8 @@ class Program:
         lowered: Lowered,
         outlined: Outlined,
         plan: WeightPlan,
+        original: WeightPlan | None,
+        conversion: WeightPlan | None,
         report: Report,
         dumps: dict[str, str],
     ):
@@ -220,6 +245,8 @@ class Program:
         self.lowered = lowered
         self.outlined = outlined
         self.plan = plan
+        self.original = original
+        self.conversion = conversion
         self._dumps = dumps
         self._tensors = StateDict(captured.tensors)
         self._replaced: dict[str, mx.array | None] = {}
@@ -261,9 +288,16 @@ class Program:
         """What `save` writes with these options; `Output.bytes` is the size of the weights."""
         plan, sources = self.plan, self._tensors
         if weights is not None:
-            sources = FromCheckpoint(plan, open_checkpoint(weights), self._tensors)
-            plan = sources.plan
-            self.report.unused = sorted({*self.report.unused, *sources.unused})
+            given = FromCheckpoint(
+                self.original or self.conversion or plan,
+                open_checkpoint(weights),
+                self._tensors,
+            )
+            self.report.unused = sorted({*self.report.unused, *given.unused})
+            if self.original is not None:
+                plan, sources = given.plan, given
+            else:
+                sources = Made(given.plan, given, self._tensors)
         settings = None
         if quantize is not None:
             settings = quantization(quantize, group_size, mode)
@@ -298,7 +332,8 @@ class Program:
         Args:
             path: The folder. Files of an older compile are replaced, others stay.
             weights: A checkpoint to take the weights from instead of the model: a safetensors file, an
-                index or a folder with them, under the keys of the model's state dict.
+                index or a folder with them, under the keys of the model's state dict, or under those
+                that `compile` got a conversion for.
             dtype: "float32", "float16" or "bfloat16" for all floating-point weights.
             quantize: Bits per weight of the layers that can be quantized.
             group_size: How many weights share a scale; None for the default of the mode.

@@ -66,14 +66,28 @@ class Output:
 
 
 class Made(Mapping[str, Array]):
-    """The arrays of the generated module, each made when it is asked for."""
+    """The arrays that a plan makes, each made when it is asked for.
 
-    def __init__(self, plan: WeightPlan, sources: Mapping[str, Array]):
+    Args:
+        plan: The plan.
+        sources: What it makes them of.
+        others: Further arrays, by keys that the plan does not have.
+    """
+
+    def __init__(
+        self,
+        plan: WeightPlan,
+        sources: Mapping[str, Array],
+        others: Mapping[str, Array] | None = None,
+    ):
         self._plan = plan
         self._sources = sources
+        self._others = others or {}
 
     def __getitem__(self, key: str) -> Array:
-        return apply(self._plan[key], self._sources)
+        if key in self._plan:
+            return apply(self._plan[key], self._sources)
+        return self._others[key]
 
     def __iter__(self) -> Iterator[str]:
         return (entry.key for entry in self._plan.entries)

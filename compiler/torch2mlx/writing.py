@@ -49,7 +49,7 @@ def generated_text(program: Program, output: Output, extras: Extras) -> str:
         text = emit(
             program.outlined,
             program.captured,
-            program.plan,
+            program.original or program.plan,
             program.captured.model_class,
             program.name,
             output.loading,

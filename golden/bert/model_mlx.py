@@ -166,6 +166,7 @@ class BertPooler(nn.Module):
 class BertModel(nn.Module):
     def __init__(self, args: ModelArgs = ModelArgs()):
         super().__init__()
+        self.max_position_embeddings = args.max_position_embeddings
         self.embeddings = BertEmbeddings(args)
         self.encoder = BertEncoder(args)
         self.pooler = BertPooler(args)
@@ -173,8 +174,8 @@ class BertModel(nn.Module):
     def __call__(
         self, input_ids: mx.array, attention_mask: mx.array
     ) -> dict[str, mx.array]:
-        if input_ids.shape[1] > 512:
-            raise ValueError(f"input_ids must have T <= 512, not {input_ids.shape[1]}")
+        if input_ids.shape[1] > self.max_position_embeddings:
+            raise ValueError(f"input_ids must have T <= {self.max_position_embeddings}")
         attention_mask = attention_mask.astype(mx.bool_)[:, None, None]
         encoder_outputs = self.encoder(self.embeddings(input_ids), attention_mask)
         return {

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 import torch
@@ -277,3 +278,80 @@ def test_absent_children_whole_numbers_and_ones() -> None:
         "self.up = nn.Linear(args.width, int(args.width * args.ratio))",
         "self.down = nn.Linear(int(args.width * args.ratio), args.width)",
     ]
+
+
+@dataclass
+class TwoConfig:
+    width: int = 8
+    encoder_heads: int = 2
+    decoder_heads: int = 2
+    positions: int = 16
+
+
+class Heads(nn.Module):
+    def __init__(self, config: TwoConfig, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = config.width // num_heads
+        self.q = nn.Linear(config.width, config.width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        B, T, _ = x.shape
+        q = self.q(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)
+        y = nn.functional.scaled_dot_product_attention(q, q, q)
+        return y.transpose(1, 2).reshape(B, T, -1)
+
+
+class SourceSide(nn.Module):
+    def __init__(self, config: TwoConfig):
+        super().__init__()
+        self.attention = Heads(config, config.encoder_heads)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attention(x)
+
+
+class TargetSide(nn.Module):
+    def __init__(self, config: TwoConfig):
+        super().__init__()
+        self.attention = Heads(config, config.decoder_heads)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.attention(x)
+
+
+class EncoderDecoder(nn.Module):
+    def __init__(self, config: TwoConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = SourceSide(config)
+        self.decoder = TargetSide(config)
+        self.table = nn.Embedding(config.positions, config.width)
+        ids = torch.arange(config.positions).expand((1, -1))
+        self.register_buffer("position_ids", ids, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.table(self.position_ids[:, : x.shape[1]])  # type: ignore[index]
+        return self.decoder(self.encoder(x))
+
+
+def test_one_class_from_two_fields() -> None:
+    """The same number by chance, from two fields: parents give it, and no size is baked in."""
+    x, y = torch.randn(2, 5, 8), torch.randn(3, 7, 8)
+    program = check(EncoderDecoder(TwoConfig()), (x,), (y,))
+    source = program.source
+    assert "def __init__(self, args: ModelArgs, num_heads: int):" in source
+    assert "self.head_dim = args.width // num_heads" in source
+    assert "self.attention = Heads(args, args.encoder_heads)" in source
+    assert "self.attention = Heads(args, args.decoder_heads)" in source
+    fields = program.config
+    assert (fields["encoder_heads"], fields["decoder_heads"]) == (2, 2)
+
+
+def test_a_size_is_checked_against_the_configuration() -> None:
+    program = check(EncoderDecoder(TwoConfig()), (torch.randn(2, 5, 8),))
+    assert "self.positions = args.positions" in program.source
+    assert "if x.shape[1] > self.positions:" in program.source
+    module = program.load()
+    with pytest.raises(ValueError, match="^x must have T <= 16$"):
+        module(mx.zeros((1, 17, 8)))

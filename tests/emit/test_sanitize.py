@@ -29,6 +29,7 @@ from torch2mlx.emit.syntax import text
 from torch2mlx.weights import WeightEntry, WeightPlan, apply
 
 Arrays = dict[str, mx.array]
+WITHIN_A_CLASS = replace(MODE, line_length=MODE.line_length - 4)
 
 
 def run(method: str, weights: Arrays) -> Arrays:
@@ -49,7 +50,8 @@ def checkpoint(plan: WeightPlan, state: dict[str, torch.Tensor]) -> None:
     again = run(method, made)
     assert again.keys() == made.keys()
     assert all(again[key] is made[key] for key in made)
-    assert max(map(len, black.format_str(method, mode=MODE).splitlines())) <= 84
+    lines = black.format_str(method, mode=WITHIN_A_CLASS).splitlines()
+    assert max(map(len, lines)) <= WITHIN_A_CLASS.line_length
 
 
 class Recurrent(nn.Module):
@@ -331,7 +333,10 @@ def test_renamings_are_exact(keys: set[str], data: st.DataObject):
         return
     table = eval(text(found.table)) if found.table else None
     for old, new in names.items():
-        assert eval(text(found.name), {"key": old, "names": table}) == new
+        variables = {"key": old, "names": table}
+        if found.before:
+            exec(text(found.before), variables)
+        assert eval(text(found.name), variables) == new
 
 
 def test_many_alike_keys_are_a_pattern():
@@ -347,3 +352,85 @@ def test_folded_layers_are_left_to_the_converter():
     image = torch.randn(2, 3, 8, 9)
     assert "def sanitize" in torch2mlx.compile(net, (image,)).source
     assert "sanitize" not in torch2mlx.compile(net, (image,), fold_bn=True).source
+
+
+def experts(layer: str, source: str, count: int = 4) -> list[WeightEntry]:
+    """Two stacks, one of them of pairs."""
+    names = [f"{source}.{i}.{part}" for i in range(count) for part in ("w1", "w3")]
+    down = tuple(f"{source}.{i}.w2" for i in range(count))
+    shapes = ((2, 3),) * count
+    return [
+        WeightEntry(
+            f"{layer}.up", tuple(names), "F32", shapes * 2, merge="stack", group=2
+        ),
+        WeightEntry(f"{layer}.down", down, "F32", shapes, merge="stack"),
+    ]
+
+
+def arrays_of(entries: list[WeightEntry]) -> dict[str, torch.Tensor]:
+    return {
+        source: torch.randn(shape)
+        for entry in entries
+        for source, shape in zip(entry.sources, entry.shapes, strict=True)
+    }
+
+
+def test_experts_are_loops_in_a_loop():
+    """Layers are counted although their names have nothing in common."""
+    entries = [
+        entry
+        for i in range(2, 5)
+        for entry in experts(f"layers.{i}.mlp", f"old.h.{i}.experts")
+    ]
+    plan = WeightPlan(tuple(entries))
+    method = sanitize(plan)
+    assert "for i in range(2, 5):\n        experts = f'old.h.{i}.experts'" in method
+    assert "[weights[f'{experts}.{j}.w2'] for j in range(4)]" in method
+    checkpoint(plan, arrays_of(entries))
+
+
+def test_experts_of_layers_that_do_not_count():
+    entries = [*experts("first", "one.experts"), *experts("second", "two.lists.mx")]
+    plan = WeightPlan(tuple(entries))
+    method = sanitize(plan)
+    assert "experts = 'one.experts'" in method and "start = 'two.lists.mx'" in method
+    checkpoint(plan, arrays_of(entries))
+
+
+def test_experts_without_a_name_for_what_they_begin_with():
+    """Numbers at the beginning, and such as do not count from 0."""
+    (down,) = (e for e in experts("a", "x") if e.group == 1)
+    first = replace(down, sources=tuple(f"{i}.w" for i in range(4)))
+    other = replace(down, key="b", sources=tuple(f"y.{i}.w" for i in range(1, 5)))
+    for entries in ([first], [first, other], experts("a", "x", count=1)):
+        plan = WeightPlan(tuple(entries))
+        checkpoint(plan, arrays_of(entries))
+
+
+def test_names_that_differ_in_several_places():
+    """Replacements that say as much of where they belong as they must."""
+    names = {
+        f"encoder.layer.{i}.{old}.{part}": f"layers.{i}.{new}.{part}"
+        for i in range(30)
+        for old, new in (
+            ("attention.attention.query", "attention.q_proj"),
+            ("attention.output.dense", "attention.o_proj"),
+            ("output.dense", "mlp.fc2"),
+        )
+        for part in ("weight", "bias")
+    }
+    found = renaming({**names, "norm.weight": "norm.weight"})
+    assert found is not None and found.before is not None and found.table is not None
+    assert eval(text(found.table)) == {
+        "attention.output.dense": "attention.o_proj",
+        "attention.query": "q_proj",
+        "encoder.layer": "layers",
+        "output.dense": "mlp.fc2",
+    }
+
+
+def test_what_begins_alike_is_a_prefix():
+    wanted = {f"tower.1.{n}.weight" for n in "abcdefghij"}
+    others = {f"tower.0.{n}.weight" for n in "abcdefghij"}
+    code = text(condition(wanted, others, {}))
+    assert code == "key.startswith('tower.1.')"

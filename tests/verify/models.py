@@ -61,7 +61,7 @@ class ConvNet(nn.Module):
 
 
 class Positions(nn.Module):
-    """Takes no more than eight positions, which only PyTorch's range check says."""
+    """Takes no more than eight positions."""
 
     def __init__(self):
         super().__init__()
@@ -69,6 +69,14 @@ class Positions(nn.Module):
 
     def forward(self, x):
         return x + self.embed(torch.arange(x.shape[1]))
+
+
+class Counted(Positions):
+    """Its positions are counted, so that only PyTorch's range check says how many there may be."""
+
+    def forward(self, x):
+        counts = (x[0, :, 0] == x[0, :, 0]).long().cumsum(0)
+        return x + self.embed(counts - 1)
 
 
 def build(cls: type[nn.Module], *args: Any) -> nn.Module:

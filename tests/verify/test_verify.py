@@ -12,6 +12,7 @@ import torch2mlx
 from tests.verify.models import (
     MLP,
     ConvNet,
+    Counted,
     Positions,
     assert_unchanged,
     bert,
@@ -79,8 +80,17 @@ def test_bert():
     assert_unchanged(model, before)
 
 
-def test_sizes_that_pytorch_refuses_are_noted():
+def test_sizes_within_a_table():
     program = torch2mlx.compile(build(Positions), (torch.randn(2, 8, 4),))
+    found = program.verify()
+    assert found.ok
+    sizes = "sizes x [2, 7, 4]"
+    assert names(found) == ["example inputs", "batch size 3", "batch size 1", sizes]
+    assert not found.notes
+
+
+def test_sizes_that_pytorch_refuses_are_noted():
+    program = torch2mlx.compile(build(Counted), (torch.randn(2, 8, 4),))
     found = program.verify()
     assert found.ok
     assert names(found) == ["example inputs", "batch size 3", "batch size 1"]

@@ -56,6 +56,7 @@ class Captured:
         state: Placeholder of each buffer and input that forward writes to -> the module stack of the last
             write. The graph's last outputs are what they hold afterwards, in this order.
         bounds: Symbol -> the largest value for which the graph is right.
+        lengths: Symbol -> the buffer, and its axis, whose size is the largest value.
         minima: Symbol -> the smallest value for which the graph is right, where that is not 1.
         conditions: Further comparisons of the input's sizes that hold wherever the graph is right.
         equal: Symbols of sizes that the author compares: wherever they occur, the inputs must have one size.
@@ -83,6 +84,7 @@ class Captured:
     outputs: list[Any] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
     bounds: dict[sympy.Symbol, int] = field(default_factory=dict)
+    lengths: dict[sympy.Symbol, tuple[str, int]] = field(default_factory=dict)
     minima: dict[sympy.Symbol, int] = field(default_factory=dict)
     conditions: list[Any] = field(default_factory=list)
     equal: list[sympy.Symbol] = field(default_factory=list)

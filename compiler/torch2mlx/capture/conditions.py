@@ -18,11 +18,13 @@ from typing import Any
 import sympy
 import torch
 import torch.fx
+from sympy.core.relational import Relational
 from torch.utils._sympy.functions import Mod, PythonMod
 from torch.utils._sympy.printers import PythonPrinter
 
 from torch2mlx.capture.captured import Captured
 from torch2mlx.capture.failure import is_library
+from torch2mlx.capture.periods import remainder
 from torch2mlx.capture.provenance import Frame
 from torch2mlx.capture.sizes import place_of
 
@@ -271,7 +273,7 @@ def printed(expr: Any, names: Mapping[sympy.Symbol, ast.expr]) -> ast.expr | Non
         expr: The condition.
         names: Symbol -> how its size is read.
     """
-    tree = ast.parse(PythonPrinter().doprint(expr), mode="eval").body
+    tree = ast.parse(PythonPrinter().doprint(_plain(expr)), mode="eval").body
     by_name = {str(symbol): node for symbol, node in names.items()}
     allowed = {*by_name, *CALLS}
     if any(isinstance(n, ast.Attribute) for n in ast.walk(tree)) or not all(
@@ -294,6 +296,29 @@ def printed(expr: Any, names: Mapping[sympy.Symbol, ast.expr]) -> ast.expr | Non
             return node
 
     return Named().visit(tree)
+
+
+def _plain(expr: Any) -> Any:
+    """The same condition as one would write it: `T % 4 == 0`, and no negative terms."""
+    symbols = list(expr.free_symbols)
+    if len(symbols) == 1:
+        found = remainder(expr, _function(expr, symbols))
+        if found is not None:
+            return found
+    is_integer = isinstance(expr, Relational) and not expr.atoms(sympy.Float)
+    if not is_integer or not any(map(_negative_terms, expr.args)):
+        return expr
+    sides: Any = expr.args
+    difference: Any = sympy.expand(sides[0] - sides[1])
+    negative: Any = sympy.Add(*_negative_terms(difference))
+    found: Any = expr.func(difference - negative, -negative, evaluate=False)
+    return found.reversed if found.lhs.is_number else found
+
+
+def _negative_terms(expr: Any) -> list[Any]:
+    """The terms of a sum that have a minus before them."""
+    terms = sympy.Add.make_args(expr)
+    return [term for term in terms if term.as_coeff_Mul()[0].is_negative]
 
 
 def read_size(captured: Captured, symbol: sympy.Symbol) -> str:

@@ -58,6 +58,6 @@ def _reached(node: torch.fx.Node) -> Iterator[tuple[torch.fx.Node, torch.fx.Node
             isinstance(user.target, OpOverload)
             and torch.Tag.pointwise in user.target.tags
             and user.all_input_nodes == [node]
-            and user.meta["val"].shape == node.meta["val"].shape
+            and getattr(user.meta["val"], "shape", None) == node.meta["val"].shape
         ):
             yield from _reached(user)

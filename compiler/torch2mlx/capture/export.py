@@ -16,6 +16,7 @@ from torch.fx.experimental.symbolic_shapes import free_symbols
 from torch.fx.traceback import preserve_node_meta
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 
+from torch2mlx.capture.asked import Asked, recording_questions
 from torch2mlx.capture.assignments import add_assignments, recording_assignments
 from torch2mlx.capture.branches import place_branches
 from torch2mlx.capture.captured import Captured, Input
@@ -24,14 +25,16 @@ from torch2mlx.capture.conditions import note_conditions
 from torch2mlx.capture.equal_calls import EqualCalls
 from torch2mlx.capture.evaluation import evaluating
 from torch2mlx.capture.failure import diagnose, first_line
+from torch2mlx.capture.fixed import note_fixed
 from torch2mlx.capture.limit import TookTooLong, arithmetic_limited
-from torch2mlx.capture.ones import Answers, note_ones, recording_answers
+from torch2mlx.capture.ones import note_ones
 from torch2mlx.capture.opaque import opaque as opaque_modules
 from torch2mlx.capture.provenance import classes_in, recording_calls
 from torch2mlx.capture.recurrent import free_lengths
 from torch2mlx.capture.signature import explicit_shapes, explicit_signature
 from torch2mlx.capture.sizes import note_minima, symbols
 from torch2mlx.capture.solving import solved_where_possible
+from torch2mlx.capture.valueless import standing_in
 from torch2mlx.capture.values import read_values
 from torch2mlx.capture.widen import widened
 from torch2mlx.errors import CaptureError, InputError
@@ -66,18 +69,23 @@ def capture(
     """
     example = tuple(args), dict(kwargs or {})
     notes: list[str] = []
-    answers: Answers = {}
+    asked = Asked()
     if program is not None:
-        return _captured(model, program, *example, notes, answers)
+        return _captured(model, program, *example, notes, asked)
     given, dynamic = example, explicit_shapes(model, dynamic)
-    with explicit_signature(model, *example), opaque_modules(model, opaque) as calls:
+    with (
+        standing_in(model) as valueless,
+        explicit_signature(model, *example),
+        opaque_modules(model, opaque) as calls,
+    ):
         if dynamic == "auto":
             example = widened(model, *example, notes)
-        program = _export(model, *example, dynamic, notes, answers)
+        program = _export(model, *example, dynamic, notes, asked)
         if _is_wider(program, given):
             example, notes = given, ["the batch size is fixed at 1"]
-            program = _export(model, *example, dynamic, notes, answers)
-        captured = _captured(model, program, *example, notes, answers)
+            program = _export(model, *example, dynamic, notes, asked)
+        program.state_dict.update(valueless)
+        captured = _captured(model, program, *example, notes, asked)
     captured.module_calls = calls
     return captured
 
@@ -100,7 +108,7 @@ def _export(
     kwargs: Any,
     dynamic: Any,
     notes: list[str],
-    answers: Answers,
+    asked: Asked,
 ) -> ExportedProgram:
     """Export with as many sizes free as the model allows."""
     try:
@@ -114,10 +122,10 @@ def _export(
     why = ""
     for fixed, shapes in attempts:
         is_last = shapes is attempts[-1][1]
-        answers.clear()
+        asked.clear()
         limit = math.inf if is_last else ARITHMETIC_SECONDS
         try:
-            with arithmetic_limited(limit), recording_answers(answers):
+            with arithmetic_limited(limit), recording_questions(asked):
                 program = _export_once(model, args, kwargs, shapes, notes)
         except TookTooLong:
             why = why or "the arithmetic with sizes takes too long"
@@ -193,7 +201,7 @@ def _captured(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     notes: list[str],
-    answers: Answers,
+    asked: Asked,
 ) -> Captured:
     graph, signature = program.graph_module.graph, program.graph_signature
     weights: dict[str, str] = {}
@@ -239,7 +247,8 @@ def _captured(
     place_branches(program.graph_module, model)
     note_minima(captured, program.graph_module)
     note_conditions(captured)
-    note_ones(captured, program.graph_module, model, answers)
+    note_ones(captured, program.graph_module, model, asked)
+    note_fixed(captured, asked)
     return captured
 
 

@@ -7,78 +7,33 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import sympy
 import torch
 import torch.fx
-from sympy.logic.boolalg import Boolean
 from torch.export.graph_signature import OutputKind
-from torch.fx.experimental.symbolic_shapes import ShapeEnv, uninteresting_files
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from torch2mlx.capture.asked import Asked
 from torch2mlx.capture.captured import Captured
 from torch2mlx.capture.conditions import text
 from torch2mlx.capture.evaluation import evaluating
-from torch2mlx.capture.failure import is_library
 from torch2mlx.capture.provenance import Frame
 from torch2mlx.capture.sizes import label
 from torch2mlx.silence import silent
 
 _TOLERANCE = 1e-4
-# Through which a comparison of sizes becomes True or False
-_ARITHMETIC = (
-    os.path.join(torch.__path__[0], "fx", "experimental", ""),
-    os.path.join(torch.__path__[0], "__init__.py"),
-)
 # What chooses between kernels, and not between results
 _KERNEL_CHOICES = os.path.join("transformers", "integrations", "sdpa_attention.py")
-
-Answers = dict[Any, tuple[bool, Frame]]
-
-
-@contextlib.contextmanager
-def recording_answers(answers: Answers) -> Iterator[None]:
-    """While this is open, what the author asks of sizes and gets no guard for is added to `answers`.
-
-    Args:
-        answers: Comparison -> (whether it holds, where it was asked first).
-    """
-    before = ShapeEnv.evaluate_expr
-    uninteresting_files().add(__file__)  # guards name the frame that asked us
-
-    def evaluate(self: ShapeEnv, expr: Any, *args: Any, **kwargs: Any) -> Any:
-        count = len(self.guards)
-        answer = before(self, expr, *args, **kwargs)
-        is_size = isinstance(expr, Boolean) and bool(expr.free_symbols)
-        if is_size and len(self.guards) == count and expr not in answers:
-            asker = _asker()
-            if not is_library(asker.file) and not asker.file.endswith(_KERNEL_CHOICES):
-                answers[expr] = bool(answer), asker
-        return answer
-
-    ShapeEnv.evaluate_expr = evaluate  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        ShapeEnv.evaluate_expr = before  # type: ignore[method-assign]
-
-
-def _asker() -> Frame:
-    frame = sys._getframe(2)
-    while frame.f_back and frame.f_code.co_filename.startswith(_ARITHMETIC):
-        frame = frame.f_back
-    code = frame.f_code
-    return Frame(code.co_filename, frame.f_lineno, code.co_name)
 
 
 def note_ones(
     captured: Captured,
     owner: torch.fx.GraphModule,
     model: torch.nn.Module,
-    answers: Answers,
+    asked: Asked,
 ) -> None:
     """Note the sizes that must not be 1, since the model would do something else then.
 
@@ -86,20 +41,22 @@ def note_ones(
         captured: Its `minima` and `notes` are added to.
         owner: The module of its graph, which holds the graphs of its branches.
         model: What was captured; it is run where a size that was asked for is 1.
-        answers: What was asked of the sizes.
+        asked: What was asked of the sizes.
     """
     hints: dict[Any, Any] = captured.hints
-    asked: dict[frozenset[Any], tuple[Any, Frame]] = {}
-    for expr, (answer, frame) in answers.items():
+    differing: dict[frozenset[Any], tuple[Any, Frame]] = {}
+    for expr, (answer, frame) in asked.answers.items():
+        if frame.file.endswith(_KERNEL_CHOICES):
+            continue
         found: Any = expr.subs(captured.unified)
         symbols = [s for s in found.free_symbols if captured.minima.get(s, 1) == 1]
         for ones in map(frozenset, (*zip(symbols, strict=True), symbols)):
-            if ones <= hints.keys() and ones not in asked:
+            if ones <= hints.keys() and ones not in differing:
                 at_one = bool(found.subs({**hints, **dict.fromkeys(ones, 1)}))
                 if at_one != answer:
                     condition = found if answer else sympy.Not(found)
-                    asked[ones] = condition, frame
-    for ones, (condition, frame) in asked.items():
+                    differing[ones] = condition, frame
+    for ones, (condition, frame) in differing.items():
         if _is_model(captured, owner, model, ones):
             continue
         if len(ones) == 1:

@@ -88,6 +88,13 @@ class Options(argparse.Namespace):
             return False
         return self.output is not None or not reads
 
+    @property
+    def needs_values(self) -> bool:
+        """Whether the model is run."""
+        if self.verify_folder is not None or self.dump == "verify":
+            return True
+        return self.writes and (self.verify or self.certificate)
+
 
 def parse(argv: Sequence[str] | None) -> Options:
     """Parse `argv`, or the process's own arguments; a wrong one ends the process with 2."""

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +190,7 @@ def _source(options: Options, progress: Callable[[str], None]) -> Source:
         trust_pickle=options.trust_pickle,
         task=options.task,
         weights=options.weights,
+        values=options.needs_values,
     )
 
 
@@ -207,7 +208,7 @@ def _analyzed(options: Options, stdout: TextIO) -> Analysis:
             source.kwargs,
             program=source.program,
             progress=stage,
-            **_compile_options(options, source, leave_out="stubs"),
+            **_compile_options(options, source, leave_out=("stubs", "conversion")),
         )
     found.inputs = source.description
     found.notes = [*found.notes, *source.notes]
@@ -236,7 +237,7 @@ def _program(
 
 
 def _compile_options(
-    options: Options, source: Source, leave_out: str = ""
+    options: Options, source: Source, leave_out: Collection[str] = ()
 ) -> dict[str, Any]:
     """Options of `torch2mlx.compile`: those of the command line before those of the source."""
     given = {
@@ -250,7 +251,7 @@ def _compile_options(
     if options.static:
         chosen["dynamic"] = False
     found = {"name": source.name, **source.options, **chosen}
-    return {name: value for name, value in found.items() if name != leave_out}
+    return {name: value for name, value in found.items() if name not in leave_out}
 
 
 def _folder(options: Options, source: Source) -> Path:

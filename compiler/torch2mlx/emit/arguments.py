@@ -9,11 +9,14 @@ class the same; every other number stays as it is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import sympy
+
 from torch2mlx.emit import origins
+from torch2mlx.emit.variants import arguments_in, replaced, variants
 from torch2mlx.hyperparameters import Twin
 from torch2mlx.hyperparameters.expressions import (
     Expression,
@@ -24,7 +27,7 @@ from torch2mlx.hyperparameters.expressions import (
 )
 from torch2mlx.ir.names import RESERVED, is_variable
 from torch2mlx.outline import Outlined
-from torch2mlx.outline.classes import ClassSpec, Ref
+from torch2mlx.outline.classes import ClassSpec, Parameter, Ref
 from torch2mlx.outline.operands import (
     HOISTED,
     Op,
@@ -64,6 +67,7 @@ class Arguments:
         counts: Path of a list -> how many elements it has.
         children: Attribute path of an instance of a generated class -> which of `args` it gets, () for all.
         stored: Attribute -> the expression that it keeps.
+        limits: Size of an input -> the attribute that keeps the largest that it may be.
     """
 
     path: Path
@@ -71,6 +75,7 @@ class Arguments:
     counts: dict[str, Expression] = field(default_factory=dict)
     children: dict[str, Path] = field(default_factory=dict)
     stored: dict[str, Expression] = field(default_factory=dict)
+    limits: dict[sympy.Symbol, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -90,8 +95,17 @@ class ArgsClass:
     children: dict[str, str] = field(default_factory=dict)
 
 
-def bind(outlined: Outlined, twin: Twin | None) -> list[ArgsClass]:
+def bind(
+    outlined: Outlined,
+    twin: Twin | None,
+    lengths: Mapping[sympy.Symbol, tuple[str, int]] | None = None,
+) -> list[ArgsClass]:
     """Make constants of the classes expressions over `args`.
+
+    Args:
+        outlined: The model as classes, changed in place.
+        twin: The model with traced numbers, if there is one.
+        lengths: Size of an input -> the buffer, and its axis, that it must not exceed.
 
     Returns:
         The dataclasses, those within others first; none where nothing was bound.
@@ -100,7 +114,7 @@ def bind(outlined: Outlined, twin: Twin | None) -> list[ArgsClass]:
         p.name == NAME for s in outlined.classes for p in s.parameters
     ):
         return []
-    found = _Binding(outlined, twin)
+    found = _Binding(outlined, twin, lengths or {})
     if not found.settle():
         return []
     return found.apply()
@@ -116,8 +130,14 @@ def config_of(classes: list[ArgsClass]) -> dict[str, Any]:
 
 
 class _Binding:
-    def __init__(self, outlined: Outlined, twin: Twin):
+    def __init__(
+        self,
+        outlined: Outlined,
+        twin: Twin,
+        lengths: Mapping[sympy.Symbol, tuple[str, int]],
+    ):
         self.outlined = outlined
+        self.lengths = lengths
         self.twin = twin
         self.instances = outlined.instances
         self.members: dict[int, list[Segment]] = {}
@@ -129,7 +149,7 @@ class _Binding:
                 known.append(segment)
             known.sort(key=lambda s, spec=spec: s is not spec.template.segment)
             self.segment_at.setdefault(segment.path, segment)
-        # By segment: hole or path of a list -> its expression
+        # By segment: hole, path of a list or size of an input -> its expression
         self.found: dict[int, dict[Any, Bound]] = {}
         self.given: dict[tuple[int, str], Expression] = {}
         self.paths: dict[int, Path] = {}
@@ -148,6 +168,7 @@ class _Binding:
             segments = self.members[id(spec)]
             for segment in segments:
                 self.paths[id(segment)] = self._common(spec, segment)
+            self._vary(spec, segments)
             self._keep_agreed(spec, segments)
             if not self._agree_on_children(spec, segments):
                 return False
@@ -190,6 +211,17 @@ class _Binding:
             length = self.twin.length(f"{segment.path}.{path}".strip("."))
             if length is not None and not isinstance(length, int):
                 yield path, Bound(length)
+        if segment is self.outlined.model:
+            yield from self._limits(spec)
+
+    def _limits(self, spec: ClassSpec) -> Iterator[tuple[Any, Bound]]:
+        """The largest sizes of inputs, those that are fields of a configuration."""
+        taken = {path.partition(".")[0] for path in spec.template.attributes}
+        for symbol, (key, axis) in self.lengths.items():
+            sizes = self.twin.shape(key)
+            length = sizes[axis] if axis < len(sizes) else None
+            if isinstance(length, Field) and length.name not in {*taken, *RESERVED}:
+                yield symbol, Bound(length, length.name)
 
     def _value(self, spec: ClassSpec, segment: Segment, hole: Hole) -> Any:
         value = spec.value(hole)
@@ -252,6 +284,46 @@ class _Binding:
         paths |= {p for p in self._children(spec, segment).values() if p is not None}
         return _shared(sorted(paths))
 
+    def _vary(self, spec: ClassSpec, segments: list[Segment]) -> None:
+        """Let parents give the numbers that instances have from different fields."""
+        found = [self.found[id(segment)] for segment in segments]
+        keys = [k for k in found[0] if all(k in other for other in found)]
+        vectors = {
+            k: tuple((f[k].expression, f[k].attribute) for f in found) for k in keys
+        }
+        known = variants(vectors)
+        taken = {p.name for p in spec.parameters} | {NAME}
+        known = {f: n for f, n in known.items() if n not in taken}
+        for fields, name in list(known.items()):
+            at = {s.path: f for s, f in zip(segments, fields, strict=True)}
+            if not self._give(spec, name, at):
+                del known[fields]
+        for key, vector in vectors.items():
+            whole = replaced(tuple(e for e, _ in vector), known)
+            if whole is None or whole == vector[0][0]:
+                continue
+            for other in found:
+                other[key] = Bound(whole, other[key].attribute)
+        for fields, name in known.items():
+            spec.parameters.insert(0, Parameter(name, type(fields[0].value)))
+
+    def _give(self, spec: ClassSpec, name: str, fields: dict[str, Field]) -> bool:
+        """Whether every class that has instances of `spec` has one field for each; it then gives that."""
+        given: list[tuple[Segment, tuple[str, str], Field]] = []
+        for parent in self.outlined.classes:
+            for path, construct in parent.template.attributes.items():
+                if construct.target is not spec:
+                    continue
+                owners = self.members[id(parent)]
+                places = [f"{s.path}.{path}".strip(".") for s in owners]
+                own = [fields.get(place) for place in places]
+                if own[0] is None or any(field != own[0] for field in own):
+                    return False
+                given += [(s, (path, name), own[0]) for s in owners]
+        for owner, key, field_ in given:
+            self.found[id(owner)][key] = Bound(field_)
+        return bool(given)
+
     def _keep_agreed(self, spec: ClassSpec, segments: list[Segment]) -> None:
         """Drop what is not the same expression in all instances."""
         first, *others = (
@@ -311,12 +383,20 @@ class _Binding:
             if isinstance(key, str):
                 spec.arguments.counts[key] = bound.expression
                 continue
-            spec.values[key] = bound
+            if isinstance(key, sympy.Symbol):
+                spec.arguments.limits[key] = bound.attribute
+            elif isinstance(key, tuple):  # of an instance of another class
+                child, name = key
+                spec.template.attributes[child].arguments[name] = bound
+            else:
+                spec.values[key] = bound
             if bound.attribute:
                 spec.arguments.stored[bound.attribute] = bound.expression
         needed = {v.name for v in spec.values.values() if isinstance(v, Ref)}
         for parameter, other in spec.optional.values():
             needed |= {parameter, *([other.name] if isinstance(other, Ref) else [])}
+        for bound in found.values():
+            needed |= {a.name for a in arguments_in(bound.expression)}
         spec.parameters = [p for p in spec.parameters if p.name in needed]
 
     def _classes(self, used: dict[Path, set[str]]) -> list[ArgsClass]:

@@ -26,7 +26,16 @@ from torch2mlx.emit.statements import (
     statements_of,
 )
 from torch2mlx.outline.classes import ClassSpec, Ref
-from torch2mlx.outline.operands import Attr, Dim, Invoke, Loop, Op, SizeOp, values_in
+from torch2mlx.outline.operands import (
+    Attr,
+    Causal,
+    Dim,
+    Invoke,
+    Loop,
+    Op,
+    SizeOp,
+    values_in,
+)
 from torch2mlx.outline.template import Hole, root
 
 WIDTH = 78  # of a statement, which stands indented by eight or more
@@ -440,9 +449,13 @@ class Body:
             return syntax.call(self.attributes.access(item.path), args)
         assert isinstance(item, Op)
         self._calls(item.node.target)
+        given = {k: v for k, v in item.kwargs.items() if not self._is_no_mask(v)}
         return functions.expression(
-            item.node.target, item.args, item.kwargs, self._expression
+            item.node.target, item.args, given, self._expression
         )
+
+    def _is_no_mask(self, value: Any) -> bool:
+        return isinstance(value, Causal) and self.spec.value(value.flag) is False
 
     def _calls(self, target: Any) -> None:
         if target not in self.function.targets:
@@ -459,6 +472,11 @@ class Body:
             return self._name(value)
         if isinstance(value, Hole):
             return self._constant(self.spec.value(value))
+        if isinstance(value, Causal):
+            mask, flag = ast.Constant("causal"), self.spec.value(value.flag)
+            if flag is True:
+                return mask
+            return ast.IfExp(self._constant(flag), mask, ast.Constant(None))
         if isinstance(value, Attr):
             return self.attributes.access(value.path)
         if isinstance(value, Dim):

@@ -45,7 +45,9 @@ class Checked:
                 yield captured.expr(shape[natural]), axis
 
 
-def check_bounds(item: Checked, bounded: list[tuple[int, str, int]]) -> list[ast.stmt]:
+def check_bounds(
+    item: Checked, bounded: list[tuple[int, str, ast.expr]]
+) -> list[ast.stmt]:
     """Refuse sizes for which the code would be wrong.
 
     MLX reads past the end of a table that is too short, and code for several rows may not fit one.
@@ -61,20 +63,27 @@ def check_bounds(item: Checked, bounded: list[tuple[int, str, int]]) -> list[ast
         letter = item.sizes[axis]
         if len(limits) == 2:
             low, high = limits[">="], limits["<="]
-            within = [ast.Constant(low), size, ast.Constant(high)]
-            inside = ast.Compare(within[0], [ast.LtE(), ast.LtE()], within[1:])
+            inside = ast.Compare(low, [ast.LtE(), ast.LtE()], [size, high])
             test: ast.expr = ast.UnaryOp(ast.Not(), inside)
-            wanted = f"{low} <= {letter} <= {high}"
+            wanted = [*_shown(low), ast.Constant(f" <= {letter} <= "), *_shown(high)]
         else:
             ((sign, limit),) = limits.items()
             beyond: ast.cmpop = ast.Gt() if sign == "<=" else ast.Lt()
-            test = ast.Compare(size, [beyond], [ast.Constant(limit)])
-            wanted = f"{letter} {sign} {limit}"
-        text = ast.Constant(f"{item.label} must have {wanted}, not ")
-        message = ast.JoinedStr([text, ast.FormattedValue(size, -1)])
-        error = ast.Raise(syntax.call("ValueError", [message]))
+            test = ast.Compare(size, [beyond], [limit])
+            wanted = [ast.Constant(f"{letter} {sign} "), *_shown(limit)]
+        message = [ast.Constant(f"{item.label} must have "), *wanted]
+        if all(isinstance(limit, ast.Constant) for limit in limits.values()):
+            message += [ast.Constant(", not "), ast.FormattedValue(size, -1)]
+        error = ast.Raise(syntax.call("ValueError", [ast.JoinedStr(message)]))
         statements.append(ast.If(test, [error], []))
     return statements
+
+
+def _shown(limit: ast.expr) -> list[ast.expr]:
+    """A limit as a part of a message."""
+    if isinstance(limit, ast.Constant):
+        return [ast.Constant(str(limit.value))]
+    return [ast.FormattedValue(limit, -1)]
 
 
 def check_fixed(item: Checked, enforced: set[tuple[str, int]]) -> list[ast.stmt]:

@@ -9,7 +9,12 @@ from collections.abc import Mapping
 
 from torch2mlx.emit import syntax
 from torch2mlx.emit.arguments import NAME
-from torch2mlx.hyperparameters.expressions import Expression, Field, Operation
+from torch2mlx.hyperparameters.expressions import (
+    Argument,
+    Expression,
+    Field,
+    Operation,
+)
 from torch2mlx.ir.names import is_variable
 
 WIDTH = 80  # of a statement in a constructor
@@ -38,6 +43,8 @@ def written(
         return syntax.name(f"self.{known[expression]}")
     if isinstance(expression, Field):
         return syntax.name(".".join([NAME, *expression.path[depth:], expression.name]))
+    if isinstance(expression, Argument):
+        return syntax.name(expression.name)
     if isinstance(expression, Operation):
         if expression.operator == "int":
             return syntax.call("int", [written(expression.left, depth, known)])

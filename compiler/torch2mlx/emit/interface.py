@@ -6,7 +6,7 @@ import ast
 import collections
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +59,15 @@ class Interface:
     checks: list[ast.stmt]
 
 
-def interface(model: Segment, captured: Captured) -> Interface:
+def interface(
+    model: Segment, captured: Captured, limits: Mapping[sympy.Symbol, str] | None = None
+) -> Interface:
     """The interface of the whole model.
+
+    Args:
+        model: Its segment.
+        captured: The model as it was captured.
+        limits: Size of an input -> the attribute that keeps the largest that it may be.
 
     Raises:
         CaptureError: An output has a container that MLX code cannot return.
@@ -92,7 +99,7 @@ def interface(model: Segment, captured: Captured) -> Interface:
         x = reads.get(node, syntax.name(name))
         checked.append(Checked(label, x, node, symbols.stored(node)))
         checks += check_fixed(checked[-1], enforced)
-        checks += check_bounds(checked[-1], symbols.bounded(node))
+        checks += check_bounds(checked[-1], symbols.bounded(node, limits or {}))
     checks += check_conditions(checked, captured)
     structure = Structure(captured.out_spec)
     annotation = structure.annotation(model.outputs)
@@ -261,7 +268,9 @@ class Symbols:
         stored = ", ".join(self.stored(value))
         return f"{dtype} [{stored}], channels last (PyTorch: [{', '.join(sizes)}])"
 
-    def bounded(self, node: torch.fx.Node) -> list[tuple[int, str, int]]:
+    def bounded(
+        self, node: torch.fx.Node, limits: Mapping[sympy.Symbol, str]
+    ) -> list[tuple[int, str, ast.expr]]:
         """[(axis, "<=" or ">=", size)], for the first input that has each bounded size."""
         shape, found = node.meta["val"].shape, []
         for axis, natural in enumerate(node.meta.get("perm") or range(len(shape))):
@@ -270,9 +279,12 @@ class Symbols:
                 continue
             self._checked.add(expr)
             if expr in self.captured.bounds:
-                found.append((axis, "<=", self.captured.bounds[expr]))
+                limit: ast.expr = ast.Constant(self.captured.bounds[expr])
+                if expr in limits:
+                    limit = syntax.name(f"self.{limits[expr]}")
+                found.append((axis, "<=", limit))
             if expr in self.captured.minima:
-                found.append((axis, ">=", self.captured.minima[expr]))
+                found.append((axis, ">=", ast.Constant(self.captured.minima[expr])))
         return found
 
     def stored(self, node: torch.fx.Node) -> list[str]:

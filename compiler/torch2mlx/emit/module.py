@@ -64,7 +64,7 @@ def emit(
         selftest: Give it a `--selftest`, for the certificate beside it.
     """
     method = sanitize(plan, loading.sharded)
-    face = interface(outlined.model, captured)
+    face = interface(outlined.model, captured, limits_of(outlined.classes[-1]))
     classes: list[str] = []
     targets: list[Any] = []
     for spec in outlined.classes:
@@ -137,7 +137,14 @@ def call_of(
     function = body.write()
     function.parameters = face.parameters
     function.statements = [*face.checks, *function.statements]
+    kept = limits_of(spec).values()
+    function.stored += [name for name in kept if name not in function.stored]
     return function, face.annotations, face.returns
+
+
+def limits_of(spec: ClassSpec) -> dict[Any, str]:
+    """Size of an input -> the attribute that keeps the largest that it may be."""
+    return spec.arguments.limits if spec.arguments is not None else {}
 
 
 def _class(

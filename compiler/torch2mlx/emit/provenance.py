@@ -24,7 +24,7 @@ import torch
 from torch2mlx.capture import Captured
 from torch2mlx.capture.provenance import Frame, frames, frames_in_class, is_torch
 from torch2mlx.emit.interface import interface
-from torch2mlx.emit.module import call_of
+from torch2mlx.emit.module import call_of, limits_of
 from torch2mlx.emit.statements import Made
 from torch2mlx.outline import Outlined
 from torch2mlx.outline.classes import ClassSpec
@@ -112,7 +112,8 @@ def _in_call(
     captured: Captured,
 ) -> Iterator[Origin]:
     is_model = spec is outlined.classes[-1]
-    face = interface(outlined.model, captured) if is_model else None
+    limits = limits_of(spec)
+    face = interface(outlined.model, captured, limits) if is_model else None
     written, _, _ = call_of(spec, face, captured)
     module = ast.fix_missing_locations(ast.Module(written.statements, []))
     # Parsed again, both are spelled alike

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from torch2mlx.emit import syntax
+from torch2mlx.emit.replacements import replaced, replacements
 
 KEY, NAMES = syntax.name("key"), syntax.name("names")
 Rule = tuple[str, str]
 MOST = 12
+CHAIN = 3  # replacements in one expression
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,15 @@ class Renaming:
 
     Attributes:
         name: An expression with `key` in it: the new name.
-        table: What `names` is in that expression, if it occurs there.
+        table: What `names` is in that expression or statement, if it occurs there.
         is_short: Whether the expression reads well within another one.
+        before: A statement that renames `key`, if the expression alone does not do it.
     """
 
     name: ast.expr
     table: ast.expr | None = None
     is_short: bool = False
+    before: ast.stmt | None = None
 
 
 def renaming(names: Mapping[str, str]) -> Renaming | None:
@@ -38,16 +42,26 @@ def renaming(names: Mapping[str, str]) -> Renaming | None:
     if prefix is not None:
         joined = [ast.Constant(prefix), ast.FormattedValue(KEY, -1)]
         return Renaming(ast.JoinedStr(joined), is_short=True)
-    rules = _rules(names, changed)
+    rules = _rules(names, changed) or replacements(names, MOST)
+    if rules is not None and len(rules) > CHAIN:
+        items = syntax.method(NAMES, "items")
+        pair = [syntax.name("old"), syntax.name("new")]
+        rename = syntax.assign([KEY], syntax.method(KEY, "replace", pair))
+        loop = ast.For(ast.Tuple(pair), items, [rename], [], lineno=0)
+        return Renaming(KEY, _dict(rules), before=loop)
     if rules is not None:
         renamed: ast.expr = KEY
         for old, new in rules:
             constants = [ast.Constant(old), ast.Constant(new)]
             renamed = syntax.method(renamed, "replace", constants)
         return Renaming(renamed, is_short=len(rules) == 1)
-    keys = [ast.Constant(old) for old in changed]
-    table = ast.Dict([*keys], [ast.Constant(new) for new in changed.values()])
+    table = _dict([*changed.items()])
     return Renaming(syntax.method(NAMES, "get", [KEY, KEY]), table)
+
+
+def _dict(pairs: Sequence[tuple[str, str]]) -> ast.expr:
+    keys, values = ([ast.Constant(pair[i]) for pair in pairs] for i in (0, 1))
+    return ast.Dict([*keys], [*values])
 
 
 def _common_prefix(names: Mapping[str, str]) -> str | None:
@@ -68,25 +82,15 @@ def _rules(names: Mapping[str, str], changed: Mapping[str, str]) -> list[Rule] |
     for middle in sorted(mine, key=lambda rule: (-len(rule[0]), rule)):
         rest = [key for key, new in names.items() if key == new]
         for rule in _variants(*middle):
-            right = all(_replaced(k, rule) == v for k, v in mine[middle].items())
-            if right and all(_replaced(key, rule) == key for key in rest):
+            right = all(replaced(k, [rule]) == v for k, v in mine[middle].items())
+            if right and all(replaced(key, [rule]) == key for key in rest):
                 rules.append(rule)
                 break
         else:
             return None
-    if len(rules) > MOST or any(_renamed(k, rules) != v for k, v in names.items()):
+    if len(rules) > MOST or any(replaced(k, rules) != v for k, v in names.items()):
         return None
     return rules
-
-
-def _replaced(key: str, rule: Rule) -> str:
-    return key.replace(*rule)
-
-
-def _renamed(key: str, rules: list[Rule]) -> str:
-    for rule in rules:
-        key = _replaced(key, rule)
-    return key
 
 
 def _middle(old: str, new: str) -> Rule:

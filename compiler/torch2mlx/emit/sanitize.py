@@ -113,7 +113,9 @@ def _loop(
     body += _changes(used, ranks)
     adds = any(entry.merge == "sum" for entry in entries)
     new_key: ast.expr = KEY
-    if renaming and renaming.is_short and not adds:
+    if renaming and renaming.before:
+        body.append(renaming.before)
+    elif renaming and renaming.is_short and not adds:
         new_key = renaming.name
     elif renaming:
         body.append(syntax.assign([KEY], renaming.name))

@@ -34,12 +34,20 @@ def condition(wanted: Set[str], others: Set[str], ranks: Mapping[str, int]) -> a
             value = ast.Attribute(syntax.name("value"), "ndim")
             has_rank = ast.Compare(value, [ast.Eq()], [ast.Constant(rank)])
             return ast.BoolOp(ast.And(), [has_rank, _ends_with(alike)])
+    inner = _inner(wanted, others)
+    if inner:
+        return ast.Compare(ast.Constant(inner), [ast.In()], [KEY])
     if len(suffixes) <= MANY:
         return _ends_with(suffixes)
     patterns = sorted({_pattern(key) for key in wanted})
     joined = "|".join(patterns)
     if not any(re.fullmatch(joined, key) for key in others) and len(joined) < 400:
         return syntax.call("re.fullmatch", [ast.Constant(joined), KEY])
+    prefixes = _prefixes(wanted, others)
+    if len(prefixes) <= MANY:
+        one, *more = prefixes
+        begin = syntax.literal(tuple(prefixes) if more else one)
+        return syntax.method(KEY, "startswith", [begin])
     return ast.Compare(KEY, [ast.In()], [syntax.literal(tuple(sorted(wanted)))])
 
 
@@ -68,6 +76,30 @@ def _suffixes(wanted: Iterable[str], others: Iterable[str]) -> list[str]:
         for suffix in found
         if not any(suffix != other and suffix.endswith(other) for other in found)
     )
+
+
+def _prefixes(wanted: Iterable[str], others: Iterable[str]) -> list[str]:
+    """The fewest whole components that keys begin with and no other key does."""
+    others = tuple(others)
+    found: set[str] = set()
+    for key in sorted(wanted):
+        parts = [f"{part}." for part in key.split(".")[:-1]]
+        starts = ("".join(parts[:count]) for count in range(1, len(parts) + 1))
+        free = (s for s in starts if not any(o.startswith(s) for o in others))
+        found.add(next(free, key))
+    clear = not any(o.startswith(start) for o in others for start in found)
+    return sorted(found) if clear else [""] * (MANY + 1)
+
+
+def _inner(wanted: Iterable[str], others: Iterable[str]) -> str | None:
+    """A component that is within all keys `wanted` and within none of the others."""
+    first, *rest = sorted(wanted)
+    for part in first.split(".")[1:-1]:
+        text = f".{part}."
+        is_common = not part.isdigit() and all(text in key for key in rest)
+        if is_common and not any(text in key for key in others):
+            return text
+    return None
 
 
 def _pattern(key: str) -> str:

@@ -34,6 +34,19 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Argument:
+    """A number that a constructor is given.
+
+    Attributes:
+        name: The constructor's parameter.
+        value: What it is.
+    """
+
+    name: str
+    value: int | float
+
+
+@dataclass(frozen=True)
 class Operation:
     """Arithmetic on two expressions; `operator` is one of `OPERATORS`, "int" needs the left one only."""
 
@@ -42,12 +55,12 @@ class Operation:
     right: Expression
 
 
-Expression = Field | Operation | int | float
+Expression = Field | Argument | Operation | int | float
 
 
 def value_of(expression: Expression) -> int | float:
     """What an expression is."""
-    if isinstance(expression, Field):
+    if isinstance(expression, Field | Argument):
         return expression.value
     if isinstance(expression, Operation):
         left, right = value_of(expression.left), value_of(expression.right)

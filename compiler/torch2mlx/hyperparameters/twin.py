@@ -85,6 +85,8 @@ class Twin:
         if not isinstance(array, torch.Tensor):
             return []
         sizes = self._sizes.get(_storage(array), ())
+        if len(sizes) == 1 and array.shape == (1, *sizes):  # arange(n).expand((1, -1))
+            sizes = (1, *sizes)
         if [*map(int, sizes)] != [*array.shape]:
             return []
         return [self._settled(owner, expression_of(size)) for size in sizes]
@@ -228,7 +230,8 @@ class _Sizes(TorchFunctionMode):
         sizes = (kwargs or {}).get("size", args)
         if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
             sizes = sizes[0]
-        if isinstance(result, torch.Tensor) and sizes and all(map(is_number, sizes)):
+        is_made = isinstance(result, torch.Tensor) and all(map(is_number, sizes))
+        if is_made and sizes and [*map(int, sizes)] == [*result.shape]:
             self.sizes[_storage(result)] = tuple(sizes)
             self.kept.append(result)  # its storage must not be used again
         return result

@@ -34,6 +34,7 @@ from torch2mlx.outline.scopes import (
     order,
 )
 from torch2mlx.outline.segments import Builder
+from torch2mlx.outline.share import share
 from torch2mlx.outline.template import Instances
 
 
@@ -67,6 +68,7 @@ def outline(lowered: Lowered, captured: Captured) -> Outlined:
     """
     settle_regions(lowered.graph)
     hoist(lowered.graph, captured.model_class, captured.classes)
+    share(lowered.graph, captured.model_class, captured.classes)
     weights = _weights(lowered.graph)
     inlined: set[str] = set()
     while True:

@@ -15,7 +15,7 @@ from torch2mlx.capture.provenance import ModuleCall
 from torch2mlx.ir import intrinsics
 from torch2mlx.ir.regions import region
 from torch2mlx.outline.operands import HOISTED
-from torch2mlx.outline.scopes import is_size, scope_calls
+from torch2mlx.outline.scopes import is_size, scope_calls, shared_calls
 from torch2mlx.outline.segments import argument_names, array_users
 
 Chain = tuple[ModuleCall, ...]
@@ -35,7 +35,7 @@ def hoist(graph: torch.fx.Graph, model_class: str, classes: dict[str, type]) -> 
         chains = [scope_calls(user) for user in users]
         if not own or not _shared_with_sibling(own[-1], chains):
             continue
-        around = _common([own, *chains])
+        around = shared_calls([own, *chains])
         cone = _cone(node, free, len(around))
         inner = cone - {node}
         if any(user not in cone for n in inner for user in array_users(n)):
@@ -78,16 +78,6 @@ def _shared_with_sibling(own: ModuleCall, users: list[Chain]) -> bool:
         if own not in chain
         for call in chain
     )
-
-
-def _common(chains: list[Chain]) -> Chain:
-    shared = chains[0]
-    for chain in chains[1:]:
-        length = 0
-        while length < min(len(shared), len(chain)) and shared[length] == chain[length]:
-            length += 1
-        shared = shared[:length]
-    return shared
 
 
 def _cone(

@@ -43,6 +43,13 @@ class SizeOp:
     args: tuple[Any, ...]
 
 
+@dataclass(frozen=True)
+class Causal:
+    """The mask of an attention that has none but perhaps the causal one: whether it has that."""
+
+    flag: Any
+
+
 @dataclass
 class Op:
     """A function call; its result is `node`."""

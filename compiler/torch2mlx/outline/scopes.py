@@ -114,6 +114,17 @@ def scope_calls(node: torch.fx.Node) -> tuple[ModuleCall, ...]:
     return calls[1:]
 
 
+def shared_calls(chains: list[tuple[ModuleCall, ...]]) -> tuple[ModuleCall, ...]:
+    """The calls that all chains of calls begin with."""
+    shared = chains[0]
+    for chain in chains[1:]:
+        length = 0
+        while length < min(len(shared), len(chain)) and shared[length] == chain[length]:
+            length += 1
+        shared = shared[:length]
+    return shared
+
+
 def build_scopes(graph: torch.fx.Graph, model_class: str) -> Scope:
     """The call tree of a lowered graph; sizes, inputs and weights belong to no call."""
     root = Scope(ModuleCall("", 0, model_class))

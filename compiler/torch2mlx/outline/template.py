@@ -10,6 +10,7 @@ import inspect
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import mlx.core as mx
 import torch.fx
 
 from torch2mlx.ir.layer import Layer
@@ -18,6 +19,7 @@ from torch2mlx.lower.facade import map_values
 from torch2mlx.outline.operands import (
     EACH,
     Attr,
+    Causal,
     Dim,
     Invoke,
     Item,
@@ -244,6 +246,8 @@ class Abstraction:
             kwargs = {
                 name: self._operands(arg, name) for name, arg in item.kwargs.items()
             }
+            if item.node.target is mx.fast.scaled_dot_product_attention:
+                kwargs |= self._causal(item.kwargs.get("mask"))
             key = ("op", id(item.node.target), self._key(args), self._key(kwargs))
             self.keys.append(key)
             return Op(item.node, args, kwargs)
@@ -262,6 +266,12 @@ class Abstraction:
         if isinstance(first, Invoke):
             steps[0] = Invoke(first.path, first.callee, args, first.outputs)
         return Loop(item.bases, steps, item.carried, item.span, item.named)
+
+    def _causal(self, mask: Any) -> dict[str, Any]:
+        """Calls with and without the causal mask compare equal: whether it is there is a number."""
+        if mask is not None and not isinstance(mask, str):
+            return {}
+        return {"mask": Causal(self._hole(mask == "causal", "is_causal", False))}
 
     def _repeat(self, item: Repeat) -> Repeat:
         for step in invokes(item):
@@ -345,6 +355,8 @@ class Abstraction:
             return ("size", id(value.function), self._key(value.args))
         if isinstance(value, Attr):
             return ("attr", value.path)
+        if isinstance(value, Causal):
+            return ("causal", self._key(value.flag))
         if isinstance(value, Hole):
             return ("hole", type(self.template.holes[value.index].value).__name__)
         return repr(value)

@@ -103,7 +103,7 @@ def _widen(narrow: Segment, wide: Segment, call: Invoke, extra: int, same: int) 
 def _taken(own: Any, model: Any, new: torch.fx.Node) -> Any:
     """An operand that takes `new` where that of the model does."""
     if isinstance(own, dict):
-        return {k: _taken(v, model[k], new) for k, v in own.items()}
+        return {k: _taken(v, model.get(k), new) for k, v in own.items()}
     if isinstance(own, list | tuple):
         return type(own)(_taken(a, b, new) for a, b in zip(own, model, strict=True))
     if isinstance(own, slice):

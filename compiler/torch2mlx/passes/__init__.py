@@ -28,6 +28,7 @@ from torch2mlx.passes.selects import selects
 from torch2mlx.passes.simplify import simplify
 from torch2mlx.passes.sizes import fold_sizes
 from torch2mlx.passes.strides import strides
+from torch2mlx.passes.tables import tables
 from torch2mlx.passes.wide_numbers import wide_numbers
 
 Pass = Callable[[Captured], bool]
@@ -56,6 +57,7 @@ PIPELINE: tuple[Pass, ...] = (
     selects,
     common,
     growing,
+    tables,
     drop_dead_code,
 )
 

@@ -8,6 +8,8 @@ Only buffers that no checkpoint holds: the others are whatever will be loaded.
 
 from __future__ import annotations
 
+import math
+
 import sympy
 import torch
 import torch.fx
@@ -78,6 +80,7 @@ def _buffers(captured: Captured) -> bool:
         if found is not None and first.op == "call_function":
             new = created(captured, first, found, tensor.shape, tensor.dtype)
         if new is not None:
+            new.meta["buffer"] = key
             _move_out(new, first, key.rpartition(".")[0])
             if tensor.ndim:  # not for each number that the author wrote
                 _decide(captured, key, new)
@@ -124,6 +127,10 @@ def _note_bound(captured: Captured, node: torch.fx.Node) -> None:
         if note not in captured.notes:
             captured.notes.append(note)
         if isinstance(size, sympy.Symbol):
-            captured.bounds[size] = min(
-                int(limit), captured.bounds.get(size, int(limit))
-            )
+            known = captured.bounds.get(size, math.inf)
+            key = node.args[0].meta.get("buffer")  # type: ignore[union-attr]
+            if int(limit) < known:
+                captured.bounds[size] = int(limit)
+                captured.lengths.pop(size, None)
+            if int(limit) <= known and key is not None:
+                captured.lengths[size] = (key, dim % x.ndim)

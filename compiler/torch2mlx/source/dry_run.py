@@ -11,6 +11,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
+from torch2mlx.capture.valueless import device_of, standing_in
 from torch2mlx.errors import InputError
 from torch2mlx.silence import silent
 from torch2mlx.source.user_code import blame
@@ -50,13 +51,6 @@ def check_inputs(
         raise InputError(f"--input: with {description} forward() fails: {blame(error)}")
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Where the inputs of `model` must be: on the meta device if its weights have no values."""
-    tensors = (*model.parameters(), *model.buffers())
-    is_meta = any(tensor.device.type == "meta" for tensor in tensors)
-    return torch.device("meta" if is_meta else "cpu")
-
-
 def fake_mode() -> FakeTensorMode:
     """The mode in which fake tensors for `dry_run` are made."""
     return FakeTensorMode(allow_non_fake_inputs=True)
@@ -67,7 +61,7 @@ def dry_run(
 ) -> Exception | None:
     """What `model` raises when it is called with fake tensors of `mode`, if anything."""
     try:
-        with mode, torch.no_grad(), silent():
+        with standing_in(model), mode, torch.no_grad(), silent():
             model(*args, **kwargs)
     except Exception as error:
         return error

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
+from torch2mlx.capture.valueless import device_of
 from torch2mlx.source import transformers_inputs
-from torch2mlx.source.dry_run import device_of
 from torch2mlx.source.infer import infer
 from torch2mlx.source.loaded import Example
 

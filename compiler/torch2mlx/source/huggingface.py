@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from torch2mlx.errors import InputError
+from torch2mlx.source.conversion import conversion
 from torch2mlx.source.libraries import torchvision_mismatch
 from torch2mlx.source.loaded import RANDOM_WEIGHTS, Loaded
-from torch2mlx.source.renaming import keeps_its_dtype, renamed
 from torch2mlx.source.transformers_inputs import example
 from torch2mlx.source.user_code import first_line
-from torch2mlx.source.weights import DTYPES, assign, mapped, parameters_on_meta
-from torch2mlx.weights import open_checkpoint
+from torch2mlx.source.weights import (
+    DTYPES,
+    MissingWeights,
+    assign,
+    converted,
+    parameters_on_meta,
+)
+from torch2mlx.weights import WeightPlan, open_checkpoint
 from torch2mlx.weights.casting import FLOATS
+from torch2mlx.weights.composition import is_by_name
 
 TASKS = {
     "feature-extraction": "AutoModel",
@@ -51,13 +59,17 @@ _COMPANIONS = (
 )
 
 
-def from_folder(text: str, task: str | None, trust_pickle: bool) -> Loaded:
+def from_folder(
+    text: str, task: str | None, trust_pickle: bool, values: bool = True
+) -> Loaded:
     """The model of a transformers folder, with its weights or, where it has none, random ones.
 
     Args:
         text: The folder.
         task: A name in `TASKS` that chooses the head; None takes the one `config.json` names.
         trust_pickle: Accept weights that are pickled.
+        values: Whether the model will be run. If not, weights that are put together from several of the
+            folder may stay on the meta device.
 
     Raises:
         InputError: The folder holds no such model, or transformers cannot load it.
@@ -75,11 +87,14 @@ def from_folder(text: str, task: str | None, trust_pickle: bool) -> Loaded:
     pickled = _check_weights(folder, trust_pickle)
     try:
         if pickled is False:
-            mapped = _mapped(transformers, model_class, folder)
+            mapped = _mapped(transformers, model_class, folder, values)
             if mapped is not None:
-                model, checkpoint = mapped
+                model, plan = mapped
                 _prepare(model)
-                return _loaded(folder, model, (), checkpoint)
+                options = {} if plan is None else {"conversion": plan}
+                return replace(
+                    _loaded(folder, model), checkpoint=folder, options=options
+                )
         model, notes = _load(transformers, model_class, folder, pickled)
     except InputError as error:
         raise InputError(f"hf:{folder}: {error}") from error
@@ -89,12 +104,10 @@ def from_folder(text: str, task: str | None, trust_pickle: bool) -> Loaded:
             f"{first_line(error)}"
         ) from error
     _prepare(model)
-    return _loaded(folder, model, tuple(notes), None)
+    return _loaded(folder, model, tuple(notes))
 
 
-def _loaded(
-    folder: Path, model: nn.Module, notes: tuple[str, ...], checkpoint: Path | None
-) -> Loaded:
+def _loaded(folder: Path, model: nn.Module, notes: tuple[str, ...] = ()) -> Loaded:
     files = {
         path.name: path
         for pattern in _COMPANIONS
@@ -102,7 +115,7 @@ def _loaded(
         if path.is_file()
     }
     name = folder.resolve().name
-    return Loaded(model, name, example, None, notes, files, checkpoint)
+    return Loaded(model, name, example, None, notes, files)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -188,23 +201,25 @@ def _load(
 
 
 def _mapped(
-    transformers: Any, model_class: Any, folder: Path
-) -> tuple[nn.Module, Path | None] | None:
+    transformers: Any, model_class: Any, folder: Path, values: bool
+) -> tuple[nn.Module, WeightPlan | None] | None:
     """The model with its weights mapped into memory, which are read where they are used.
 
+    Weights that are not in the folder as the model has them are made if `values` are wanted, else they
+    are on the meta device.
+
     Returns:
-        The model, and the folder if its files have the names of the state dict; None where
-        transformers would do more to the weights than give each the place that its name says.
+        The model, and how its state dict is made of the folder's weights, if not by name; None where
+        transformers would compute with them.
     """
     checkpoint = open_checkpoint(folder)
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    if getattr(config, "quantization_config", None) is not None:
+        return None
     dtypes = {info.dtype for info in checkpoint.tensors.values()} & {*FLOATS}
-    if len(dtypes) != 1 or getattr(config, "quantization_config", None) is not None:
+    if config.dtype is None and len(dtypes) != 1:
         return None
-    dtype = DTYPES[dtypes.pop()]
-    if config.dtype not in (None, dtype):
-        return None
-    tensors = mapped(checkpoint)
+    dtype = config.dtype or DTYPES[dtypes.pop()]
     is_auto = model_class.__name__.startswith("AutoModel")
     build = model_class.from_config if is_auto else model_class._from_config
     try:
@@ -213,14 +228,14 @@ def _mapped(
     except Exception:
         # Its initialisation wants to see values
         return None
-    names = renamed(model, tensors)
-    if names is None or not keeps_its_dtype(model, dtype):
+    plan = conversion(model, checkpoint, dtype)
+    if plan is None:
         return None
     try:
-        assign(model, {names[key]: tensors[key] for key in tensors}, str(folder))
-    except InputError:
+        assign(model, converted(plan, checkpoint, values), str(folder))
+    except MissingWeights:
         return None
-    return model, folder if all(old == new for old, new in names.items()) else None
+    return model, None if is_by_name(plan) else plan
 
 
 @contextmanager

@@ -18,9 +18,10 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_map_only
 
+from torch2mlx.capture.valueless import device_of
 from torch2mlx.errors import InputError
 from torch2mlx.source import archives, huggingface, libraries, python_code
-from torch2mlx.source.dry_run import check_inputs, device_of
+from torch2mlx.source.dry_run import check_inputs
 from torch2mlx.source.infer import infer, integer_limits
 from torch2mlx.source.inputs import InputSpec, describe, fill, name_positions, parse_all
 from torch2mlx.source.loaded import Example, Loaded
@@ -46,7 +47,7 @@ class Source:
         description: What the inputs are and how they were found, in one line.
         notes: What the user should know about the model, e.g. that its weights are random.
         files: Files to copy along with the result, by name.
-        checkpoint: Where its weights lie on the disk under the names of its state dict, if they do.
+        checkpoint: Where its weights lie on the disk, under the names of its state dict or of the option `conversion`.
         options: Options of `torch2mlx.compile` that the source asks for.
     """
 
@@ -69,6 +70,7 @@ def load(
     trust_pickle: bool = False,
     task: str | None = None,
     weights: Path | None = None,
+    values: bool = True,
 ) -> Source:
     """Load the model that `spec` names and find inputs for it.
 
@@ -78,6 +80,8 @@ def load(
         trust_pickle: Accept sources whose loading can run code that they contain.
         task: Which head a transformers model gets, e.g. "text-classification".
         weights: A checkpoint that the model gets its weights from.
+        values: Whether the model will be run. If not, weights of a transformers model that are put together
+            from several of its folder may stay on the meta device.
 
     Raises:
         InputError: The source does not exist, does not work or holds no model; the checkpoint does
@@ -87,7 +91,7 @@ def load(
         raise InputError(f"a task goes with hf:DIR alone, not with {spec}")
     # A typing error shows before a model is built
     specs = parse_all(inputs)
-    loaded = _load(spec, trust_pickle, task)
+    loaded = _load(spec, trust_pickle, task, values)
     model = loaded.model
     if weights is not None:
         loaded = with_weights(loaded, weights)
@@ -116,14 +120,14 @@ def load(
     )
 
 
-def _load(spec: str, trust_pickle: bool, task: str | None) -> Loaded:
+def _load(spec: str, trust_pickle: bool, task: str | None, values: bool) -> Loaded:
     scheme, colon, rest = spec.partition(":")
     suffix = Path(spec).suffix
     if colon and scheme in _SCHEMES:
         if not rest:
             raise InputError(f"{spec}: what comes after the colon is missing")
         if scheme == "hf":
-            return huggingface.from_folder(rest, task, trust_pickle)
+            return huggingface.from_folder(rest, task, trust_pickle, values)
         if scheme == "timm":
             return libraries.from_timm(rest)
         return libraries.from_torchvision(rest)

@@ -25,7 +25,7 @@ class Loaded:
         program: The exported program, where the source is one.
         notes: What the user should know about the model, e.g. that its weights are random.
         files: Files to copy along, by name.
-        checkpoint: Where its weights lie on the disk under the names of its state dict, if they do.
+        checkpoint: Where its weights lie on the disk, under the names of its state dict or of the option `conversion`.
         options: Options of `torch2mlx.compile` that the source asks for.
     """
 

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from torch2mlx.capture.valueless import device_of
 from torch2mlx.errors import InputError
-from torch2mlx.source.dry_run import NO_VALUES, device_of, dry_run, fake_mode
+from torch2mlx.source.dry_run import NO_VALUES, dry_run, fake_mode
 from torch2mlx.source.first_layers import BATCH, LENGTH, Shape
 from torch2mlx.source.inputs import describe, values
 from torch2mlx.source.loaded import Example

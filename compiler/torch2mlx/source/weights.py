@@ -10,13 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from torch2mlx.errors import InputError
 from torch2mlx.source.loaded import RANDOM_WEIGHTS, Loaded
 from torch2mlx.source.user_code import first_line
-from torch2mlx.weights import Checkpoint, SafetensorsFile, open_checkpoint
+from torch2mlx.weights import (
+    Checkpoint,
+    SafetensorsFile,
+    WeightPlan,
+    apply,
+    open_checkpoint,
+)
+from torch2mlx.weights.composition import is_plain
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -43,6 +51,10 @@ DTYPES = {
 }
 
 
+class MissingWeights(InputError):
+    """A checkpoint lacks weights."""
+
+
 def with_weights(loaded: Loaded, path: Path) -> Loaded:
     """The model with the weights of a checkpoint.
 
@@ -62,7 +74,13 @@ def with_weights(loaded: Loaded, path: Path) -> Loaded:
     if unused:
         more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
         notes.append(f"not used of {path}: {', '.join(unused[:3])}{more}")
-    return replace(loaded, notes=tuple(notes), checkpoint=None if pickled else path)
+    return replace(
+        loaded,
+        notes=tuple(notes),
+        checkpoint=None if pickled else path,
+        # Its names are those of the state dict
+        options={k: v for k, v in loaded.options.items() if k != "conversion"},
+    )
 
 
 def read_pickle(path: Path) -> dict[str, torch.Tensor]:
@@ -107,6 +125,30 @@ def mapped(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         for file in checkpoint.files
         for key, tensor in _mapped(file).items()
     }
+
+
+def converted(
+    plan: WeightPlan, checkpoint: Checkpoint, values: bool
+) -> dict[str, torch.Tensor]:
+    """The tensors that a plan makes of a checkpoint; mapped into memory where they only get another name.
+
+    Args:
+        plan: How each is made.
+        checkpoint: What they are made of.
+        values: Whether to make the others; else they are on the meta device.
+    """
+    given = mapped(checkpoint)
+    found: dict[str, torch.Tensor] = {}
+    for entry in plan.entries:
+        dtype = DTYPES[entry.out_dtype]
+        if is_plain(entry):
+            found[entry.key] = given[entry.sources[0]]
+        elif values:
+            array = np.ascontiguousarray(apply(entry, checkpoint))
+            found[entry.key] = torch.from_numpy(array).view(dtype)
+        else:
+            found[entry.key] = torch.empty(entry.out_shape, dtype=dtype, device="meta")
+    return found
 
 
 def _mapped(file: SafetensorsFile) -> dict[str, torch.Tensor]:
@@ -155,7 +197,8 @@ def assign(
         The keys that it does not use.
 
     Raises:
-        InputError: Weights are missing or have another shape.
+        MissingWeights: Weights are missing.
+        InputError: They have another shape.
     """
     own = model.state_dict(keep_vars=True)
     tied = _tied(own)
@@ -170,7 +213,7 @@ def assign(
     if missing:
         names = ", ".join(map(repr, missing[:5]))
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise InputError(f"{path} lacks the weights {names}{more}")
+        raise MissingWeights(f"{path} lacks the weights {names}{more}")
     for key, tensor in found.items():
         if tensor.shape != own[key].shape:
             wrong = f"{list(tensor.shape)}, the model wants {list(own[key].shape)}"

@@ -107,7 +107,13 @@ class Inverse(Mapping[str, Array]):
                 stop = start + entry.shapes[index][axis]
                 return array[(slice(None),) * axis + (slice(start, stop),)]
             case "stack":
-                return array[(slice(None),) * axis + (index,)]
+                place, index = divmod(index, entry.group)
+                array = array[(slice(None),) * axis + (place,)]
+                if entry.group == 1:
+                    return array
+                group = entry.shapes[place * entry.group :]
+                start = sum(shape[0] for shape in group[:index])
+                return array[start : start + group[index][0]]
             case "sum":
                 return array if index == 0 else np.zeros_like(array)
             case _:

@@ -49,6 +49,7 @@ class WeightEntry:
         merge: None, `"sum"`, `"concat"`, `"stack"` or `"gru_bias"`: the second array is added to the
             first but for its last third.
         axis: The axis of `"concat"` and `"stack"`.
+        group: How many sources are one array of `"stack"`: they are concatenated along their first axis.
         target: The dtype of the result, where that is another one.
         expression: What is computed of the sources instead of a merge; see `torch2mlx.weights.expression`.
         dtypes: Of each source of an expression; `dtype` is that of the result then.
@@ -64,6 +65,7 @@ class WeightEntry:
     steps: tuple[Step, ...] = ()
     merge: str | None = None
     axis: int = 0
+    group: int = 1
     target: str | None = None
     expression: Expression = ()
     dtypes: tuple[str, ...] = ()
@@ -135,6 +137,9 @@ class WeightPlan:
 
     def __getitem__(self, key: str) -> WeightEntry:
         return self._by_key[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._by_key
 
     def tensors(self) -> list[tuple[str, str, Shape]]:
         """Key, dtype and shape of every array, as `safetensors.write` takes them."""
@@ -248,6 +253,10 @@ def _merged_shape(entry: WeightEntry) -> Shape:
         if entry.dtype not in FLOATS:
             raise ValueError(f"an expression is not {entry.dtype}")
         return shape_of(entry.expression, shapes)
+    if entry.group > 1 and entry.merge == "stack":
+        shapes = _grouped_shapes(shapes, entry.group)
+    elif entry.group != 1:
+        raise ValueError(f"groups of {entry.group} are not for {entry.merge}")
     first = shapes[0]
     equal = all(shape == first for shape in shapes)
     match entry.merge:
@@ -263,14 +272,29 @@ def _merged_shape(entry: WeightEntry) -> Shape:
             return first
         case "stack" if equal and 0 <= axis <= len(first):
             return (*first[:axis], len(shapes), *first[axis:])
-        case "concat" if 0 <= axis < len(first):
-            # All alike but along the axis
-            if len({(*shape[:axis], 0, *shape[axis + 1 :]) for shape in shapes}) == 1:
-                length = sum(shape[axis] for shape in shapes)
-                return (*first[:axis], length, *first[axis + 1 :])
+        case "concat" if found := _concatenated_shape(shapes, axis):
+            return found
         case _:
             pass
     raise ValueError(f"cannot merge {entry.dtype} {shapes} by {entry.merge}({axis=})")
+
+
+def _concatenated_shape(shapes: tuple[Shape, ...], axis: int) -> Shape | None:
+    """Of arrays that are all alike but along the axis; None for others."""
+    first = shapes[0]
+    alike = {(*shape[:axis], 0, *shape[axis + 1 :]) for shape in shapes}
+    if not 0 <= axis < len(first) or len(alike) > 1:
+        return None
+    length = sum(shape[axis] for shape in shapes)
+    return (*first[:axis], length, *first[axis + 1 :])
+
+
+def _grouped_shapes(shapes: tuple[Shape, ...], group: int) -> tuple[Shape, ...]:
+    groups = [shapes[i : i + group] for i in range(0, len(shapes), group)]
+    found = [_concatenated_shape(shapes, 0) for shapes in groups]
+    if None in found or len(shapes) % group:
+        raise ValueError(f"cannot concatenate {shapes} in groups of {group}")
+    return tuple(shape for shape in found if shape is not None)
 
 
 def _stepped_shape(step: Step, shape: Shape) -> Shape:
@@ -314,9 +338,22 @@ def _merge(entry: WeightEntry, arrays: list[Array]) -> Array:
         case "concat":
             return np.concatenate(arrays, axis=entry.axis)
         case "stack":
-            return np.stack(arrays, axis=entry.axis)
+            return _stack(entry, arrays)
         case _:
             return arrays[0]
+
+
+def _stack(entry: WeightEntry, arrays: list[Array]) -> Array:
+    # In place: of what is stacked nothing is in memory twice
+    result = np.empty(_merged_shape(entry), arrays[0].dtype)
+    places = np.moveaxis(result, entry.axis, 0)
+    for i, place in enumerate(places):
+        group = arrays[i * entry.group : (i + 1) * entry.group]
+        if entry.group > 1:
+            np.concatenate(group, out=place)
+        else:
+            place[...] = group[0]
+    return result
 
 
 def _sum(arrays: list[Array], dtype: str) -> Array:
@@ -334,6 +371,8 @@ def _fields(entry: WeightEntry) -> dict[str, Any]:
     fields = asdict(entry)
     if entry.target is None:
         del fields["target"]
+    if entry.group == 1:
+        del fields["group"]
     for name in ("expression", "dtypes"):
         if not fields[name]:
             del fields[name]
