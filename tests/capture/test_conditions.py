@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -13,9 +12,8 @@ import torch
 from torch import nn
 
 import torch2mlx
+from tests.capture.modules import Branch, Forward
 from torch2mlx.capture import capture
-
-Forward = Callable[..., Any]
 
 
 def taller_than_40(x: torch.Tensor) -> torch.Tensor:
@@ -77,15 +75,6 @@ BRANCHES: dict[Forward, dict[tuple[int, int], str]] = {
     },
     between: {(44, 9): "x must have 45 <= H <= 59, not 44", (59, 9): ""},
 }
-
-
-class Branch(nn.Module):
-    def __init__(self, function: Forward) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
 
 
 class Masked(nn.Module):
@@ -175,10 +164,15 @@ def test_nothing_to_check() -> None:
     assert captured.notes == []
 
 
+class Squeeze(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.squeeze(-1)
+
+
 def test_an_axis_that_the_example_has_not() -> None:
     """At this size squeeze drops an axis; at another it would not."""
     layers = (nn.Conv2d(3, 4, 8, 8), nn.MaxPool2d(3, 2))
-    model = nn.Sequential(*layers, Branch(lambda x: x.squeeze(-1)))
+    model = nn.Sequential(*layers, Squeeze())
     program = torch2mlx.compile(model.eval(), (random(2, 3, 32, 32),))
     module = program.load()
     assert module(mx.zeros((3, 32, 32, 3))).shape == (3, 1, 4)

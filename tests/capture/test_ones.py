@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -11,17 +9,7 @@ import torch
 from torch import nn
 
 import torch2mlx
-
-Forward = Callable[[torch.Tensor], torch.Tensor]
-
-
-class Branch(nn.Module):
-    def __init__(self, function: Forward) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
+from tests.capture.modules import Branch, Forward
 
 
 def one_row(x: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,11 @@ from typing import Any
 import torch
 
 
+def tolerance(dtype: torch.dtype) -> float:
+    """By how much two results of the same model may differ: by rounding, of whatever size their sums are."""
+    return max(1e-4, 16 * torch.finfo(dtype).eps)
+
+
 @contextlib.contextmanager
 def evaluating(
     model: torch.nn.Module, notes: list[str] | None = None

@@ -19,12 +19,11 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch2mlx.capture.asked import Asked
 from torch2mlx.capture.captured import Captured
 from torch2mlx.capture.conditions import text
-from torch2mlx.capture.evaluation import evaluating
+from torch2mlx.capture.evaluation import evaluating, tolerance
 from torch2mlx.capture.provenance import Frame
 from torch2mlx.capture.sizes import label
 from torch2mlx.silence import silent
 
-_TOLERANCE = 1e-4
 # What chooses between kernels, and not between results
 _KERNEL_CHOICES = os.path.join("transformers", "integrations", "sdpa_attention.py")
 
@@ -117,5 +116,5 @@ def _is_same(one: Any, two: Any) -> bool:
     is_exact = not (two.is_floating_point() or two.is_complex())
     if one.shape != two.shape or one.dtype != two.dtype or is_exact:
         return torch.equal(one, two)
-    tolerance = max(_TOLERANCE, 16 * torch.finfo(two.dtype).eps)
-    return torch.allclose(one, two, tolerance, tolerance, equal_nan=True)
+    near = tolerance(two.dtype)
+    return torch.allclose(one, two, near, near, equal_nan=True)

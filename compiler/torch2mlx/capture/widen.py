@@ -7,11 +7,9 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from torch2mlx.capture.evaluation import evaluating
+from torch2mlx.capture.evaluation import evaluating, tolerance
 from torch2mlx.capture.failure import first_line
 from torch2mlx.silence import silent
-
-_TOLERANCE = 1e-4
 
 
 def widened(
@@ -92,10 +90,10 @@ def _same_rows(one: torch.Tensor, two: torch.Tensor) -> bool:
         return True
     for axis, size in enumerate(one.shape):
         two = two.narrow(axis, 0, size)
-    tolerance = max(_TOLERANCE, 16 * torch.finfo(one.dtype).eps)
+    near = tolerance(one.dtype)
     finite = one[one.isfinite()].abs()
     scale = float(finite.max()) if finite.numel() else 1.0
-    return torch.allclose(two, one, tolerance, tolerance * scale, equal_nan=True)
+    return torch.allclose(two, one, near, near * scale, equal_nan=True)
 
 
 def _is_repeatable(model: torch.nn.Module, example: Any, outputs: list[Any]) -> bool:

@@ -16,12 +16,13 @@ from typing import Any
 import sympy
 
 from torch2mlx.emit import origins
-from torch2mlx.emit.variants import arguments_in, replaced, variants
+from torch2mlx.emit.variants import replaced, variants
 from torch2mlx.hyperparameters import Twin
 from torch2mlx.hyperparameters.expressions import (
     Expression,
     Field,
     Operation,
+    arguments_of,
     fields_of,
     value_of,
 )
@@ -396,7 +397,7 @@ class _Binding:
         for parameter, other in spec.optional.values():
             needed |= {parameter, *([other.name] if isinstance(other, Ref) else [])}
         for bound in found.values():
-            needed |= {a.name for a in arguments_in(bound.expression)}
+            needed |= {a.name for a in arguments_of(bound.expression)}
         spec.parameters = [p for p in spec.parameters if p.name in needed]
 
     def _classes(self, used: dict[Path, set[str]]) -> list[ArgsClass]:

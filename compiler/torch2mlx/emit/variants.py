@@ -6,7 +6,7 @@ DecoderLayer: Attention(args)    heads are args.decoder_heads     ->     Attenti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch2mlx.hyperparameters.expressions import (
@@ -57,12 +57,3 @@ def replaced(
     if left is None or right is None:
         return None
     return Operation(operations[0].operator, left, right)
-
-
-def arguments_in(expression: Expression) -> Iterator[Argument]:
-    """The parameters that an expression needs."""
-    if isinstance(expression, Argument):
-        yield expression
-    elif isinstance(expression, Operation):
-        yield from arguments_in(expression.left)
-        yield from arguments_in(expression.right)

@@ -70,11 +70,20 @@ def value_of(expression: Expression) -> int | float:
 
 def fields_of(expression: Expression) -> Iterator[Field]:
     """The fields that an expression needs."""
-    if isinstance(expression, Field):
+    return (leaf for leaf in _leaves(expression) if isinstance(leaf, Field))
+
+
+def arguments_of(expression: Expression) -> Iterator[Argument]:
+    """The parameters that an expression needs."""
+    return (leaf for leaf in _leaves(expression) if isinstance(leaf, Argument))
+
+
+def _leaves(expression: Expression) -> Iterator[Expression]:
+    if isinstance(expression, Operation):
+        yield from _leaves(expression.left)
+        yield from _leaves(expression.right)
+    else:
         yield expression
-    elif isinstance(expression, Operation):
-        yield from fields_of(expression.left)
-        yield from fields_of(expression.right)
 
 
 def combined(kind: str, left: Expression, right: Expression) -> Expression:

@@ -8,8 +8,6 @@ Only buffers that no checkpoint holds: the others are whatever will be loaded.
 
 from __future__ import annotations
 
-import math
-
 import sympy
 import torch
 import torch.fx
@@ -20,7 +18,7 @@ from torch2mlx.ir.decision import Decision
 from torch2mlx.passes.affine import Affine, Formulas
 from torch2mlx.passes.creation import created, recognised
 from torch2mlx.passes.rewrite import replace, tensor_of
-from torch2mlx.passes.sizes import input_axis
+from torch2mlx.passes.sizes import input_axis, limit_size
 from torch2mlx.passes.views import EXPANSIONS
 
 aten = torch.ops.aten
@@ -127,10 +125,6 @@ def _note_bound(captured: Captured, node: torch.fx.Node) -> None:
         if note not in captured.notes:
             captured.notes.append(note)
         if isinstance(size, sympy.Symbol):
-            known = captured.bounds.get(size, math.inf)
             key = node.args[0].meta.get("buffer")  # type: ignore[union-attr]
-            if int(limit) < known:
-                captured.bounds[size] = int(limit)
-                captured.lengths.pop(size, None)
-            if int(limit) <= known and key is not None:
-                captured.lengths[size] = (key, dim % x.ndim)
+            source = None if key is None else (key, dim % x.ndim)
+            limit_size(captured, size, int(limit), source)

@@ -6,6 +6,7 @@ y = reshape(x, [k, -1])                              y = reshape(x, [n, -1])
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,25 @@ def is_nonnegative(expr: sympy.Expr) -> bool:
         if not is_read(symbol)
     }
     return sympy.expand(expr.subs(sizes)).is_nonnegative is True
+
+
+def limit_size(
+    captured: Captured, symbol: sympy.Symbol, limit: int, source: tuple[str, int] | None
+) -> None:
+    """Note the largest value of a size for which the graph is right.
+
+    Args:
+        captured: Its `bounds` and `lengths` are added to.
+        symbol: The size.
+        limit: The value.
+        source: The weight, and its axis, whose size that value is, if it is one's.
+    """
+    known = captured.bounds.get(symbol, math.inf)
+    if limit < known:
+        captured.bounds[symbol] = limit
+        captured.lengths.pop(symbol, None)
+    if limit <= known and source is not None:
+        captured.lengths[symbol] = source
 
 
 def size_node(captured: Captured, here: torch.fx.Node, size: Any) -> Any:

@@ -17,7 +17,7 @@ from torch2mlx.capture import Captured
 from torch2mlx.capture.provenance import source_line
 from torch2mlx.passes.affine import Formulas
 from torch2mlx.passes.rewrite import tensor_of
-from torch2mlx.passes.sizes import input_axis
+from torch2mlx.passes.sizes import input_axis, limit_size
 
 aten = torch.ops.aten
 
@@ -70,9 +70,7 @@ def _note(
         place = input_axis(captured, symbol)
         if place is None or captured.bounds.get(symbol, math.inf) <= limit:
             return
-        captured.bounds[symbol] = limit
-        captured.lengths.pop(symbol, None)
-        if needed == symbol and key is not None:
-            captured.lengths[symbol] = (key, dim)
+        source = None if needed != symbol or key is None else (key, dim)
+        limit_size(captured, symbol, limit, source)
         what = f"`{place[0].name}.shape[{place[1]}]` is at most {limit}"
     captured.notes.append(f"{what}: the rows of a table, {source_line(node)}")
