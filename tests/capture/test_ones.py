@@ -74,6 +74,19 @@ def test_where_both_sides_agree() -> None:
     assert np.allclose(np.array(program.load()(mx.array(x.numpy()))), 2 * x)
 
 
+def test_beside_a_number() -> None:
+    """An argument that is no array has a placeholder, too."""
+
+    class Plus(nn.Module):
+        def forward(self, x: torch.Tensor, number: int) -> torch.Tensor:
+            return x + number if x.shape[0] == 1 else number + x
+
+    program = torch2mlx.compile(Plus(), (torch.randn(2, 3), 2))
+    x = torch.randn(1, 3)
+    assert program.report.notes == []
+    assert np.allclose(np.array(program.load()(mx.array(x.numpy()))), x + 2)
+
+
 def test_without_values() -> None:
     """On the meta device nothing can be compared: refused."""
     x = torch.empty(2, 3, device="meta")

@@ -50,13 +50,13 @@ def note_conditions(captured: Captured) -> None:
     """
     known = set(captured.hints)
     conditions: dict[Any, str] = {}
-    for guard, frame in _guards(captured.graph):
-        is_author = _is_author(frame)
-        if is_author and _is_equality(guard):
+    for guard, frame in guards(captured.graph):
+        by_author = is_author(frame)
+        if by_author and _is_equality(guard):
             _note_equal(captured, guard, frame)
         expr: Any = guard.subs(captured.unified)
         if expr.free_symbols and expr.free_symbols <= known:
-            if is_author:
+            if by_author:
                 conditions[expr] = f"{COMPARED} {frame}"
             elif _is_check(expr, frame):
                 conditions.setdefault(expr, "PyTorch refuses other sizes")
@@ -92,7 +92,7 @@ def _note_equal(captured: Captured, guard: Any, frame: Frame) -> None:
             return
 
 
-def _guards(graph: torch.fx.Graph) -> Iterator[tuple[Any, Frame]]:
+def guards(graph: torch.fx.Graph) -> Iterator[tuple[Any, Frame]]:
     """What torch.export found of the input's sizes, and where."""
     for node in graph.nodes:
         value = node.meta.get("val")
@@ -106,7 +106,7 @@ def _guards(graph: torch.fx.Graph) -> Iterator[tuple[Any, Frame]]:
                 return
 
 
-def _is_author(frame: Frame) -> bool:
+def is_author(frame: Frame) -> bool:
     typed = frame.file.startswith("<") and not frame.file.startswith("<frozen")
     return typed or not is_library(frame.file)
 
@@ -139,6 +139,8 @@ def _noted(captured: Captured, expr: Any, is_branch: bool) -> str:
     is_range = len(symbols) == 1 and _is_range(captured, expr)
     found = text(captured, expr)
     if is_branch and not is_range and found and _is_short(expr):
+        if any(text(captured, known) == found for known in captured.conditions):
+            return ""
         captured.conditions.append(expr)
         return f"`{found}`"
     sizes = [range(low, (high or low) + 1) for low, high in ranges]

@@ -26,6 +26,7 @@ from torch2mlx.capture.equal_calls import EqualCalls
 from torch2mlx.capture.evaluation import evaluating
 from torch2mlx.capture.failure import diagnose, first_line
 from torch2mlx.capture.fixed import note_fixed
+from torch2mlx.capture.implied import unify_implied
 from torch2mlx.capture.limit import TookTooLong, arithmetic_limited
 from torch2mlx.capture.ones import note_ones
 from torch2mlx.capture.opaque import opaque as opaque_modules
@@ -245,6 +246,7 @@ def _captured(
     )
     add_assignments(graph, weights)
     place_branches(program.graph_module, model)
+    unify_implied(captured)
     note_minima(captured, program.graph_module)
     note_conditions(captured)
     note_ones(captured, program.graph_module, model, asked)

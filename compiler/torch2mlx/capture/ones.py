@@ -87,10 +87,11 @@ def _is_model(
     if any(value.is_meta for value in values.values()):
         return False
     # The graph may write to buffers
-    arrays = [
-        value if captured.weights.get(name) in captured.trainable else value.clone()
-        for name, value in ((name, values[name]) for name in nodes)
-    ]
+    for name, key in captured.weights.items():
+        if key not in captured.trainable:
+            values[name] = values[name].clone()
+    # Arguments that are no arrays have placeholders that nothing uses
+    arrays = [values.get(name) for name in nodes]
     args, kwargs = tree_map_only(
         torch.Tensor, lambda leaf: narrow.get(id(leaf), leaf), captured.example
     )
