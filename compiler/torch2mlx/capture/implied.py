@@ -38,10 +38,10 @@ def unify_implied(captured: Captured) -> None:
             continue
         related = [(e, f) for e, f in equalities if {kept, dropped} <= e.free_symbols]
         if _are_equal(captured, [expr for expr, _ in related], kept, dropped):
-            kept = captured.expr(kept)
-            captured.unified[dropped] = kept
-            captured.equal.append(kept)
-            what = f"the sizes equal to `{read_size(captured, kept)}` must be so"
+            one: Any = captured.expr(kept)
+            captured.unified[dropped] = one
+            captured.equal.append(one)
+            what = f"the sizes equal to `{read_size(captured, one)}` must be so"
             frames = [frame for _, frame in related]
             frame = next(filter(is_author, frames), frames[0])
             captured.notes.append(f"{what}: {COMPARED} {frame}")
