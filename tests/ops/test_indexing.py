@@ -198,6 +198,13 @@ def test_scatter_reduce(reduce: str, include_self: bool) -> None:
         case("argsort down", lambda x: x.argsort(descending=True, stable=True), TIES),
         case("topk", lambda x: x.topk(2), M),
         case("topk smallest", lambda x: x.topk(3, 0, largest=False), M),
+        case("topk of a softmax", lambda x: x.softmax(-1).topk(2), M),
+        case("topk along another axis", lambda x: x.softmax(-1).topk(2, 0), M),
+        case(
+            "topk of a softmax of nan",
+            lambda x: x.softmax(-1).topk(2)[0],
+            floats(1.0, NAN, 2.0),
+        ),
         case("topk of nan", lambda x: x.topk(3), floats(1.0, NAN, 2.0, INF)),
         case("msort", torch.msort, M),
         case("one_hot", lambda x: F.one_hot(x, 5), SMALL),

@@ -31,8 +31,8 @@ def fused(
     tolerance: float = 1e-6,
     **options: Any,
 ) -> Captured:
-    """`model` captured, with only the fusion `name`, and compared with PyTorch."""
-    disable = [fusion.name for fusion in FUSIONS if fusion.name != name]
+    """`model` captured, with only the fusion `name` (or several, "a b"), and compared with PyTorch."""
+    disable = [f.name for f in FUSIONS if f.name not in name.split()]
 
     def only(captured: Captured) -> bool:
         return fuse(captured, disable)

@@ -157,6 +157,31 @@ def test_products_of_picked_matrices() -> None:
     check(helpers.grouped_mm(to_mlx(rows), to_mlx(weight), to_mlx(ends)), wanted)
 
 
+@pytest.mark.parametrize("count", [5, 80])
+def test_products_of_picked_rows(count: int) -> None:
+    """Few rows as they are, many sorted by their matrices."""
+    x, weight = torch.randn(count, 1, 4), torch.randn(3, 4, 6)
+    index = torch.randint(0, 3, (count, 2))
+    expected = (x.unsqueeze(-2) @ weight[index]).squeeze(-2)
+    arrays = to_mlx(x), to_mlx(weight), to_mlx(index)
+    check(helpers.gather_mm(*arrays), expected)
+    one = index[:, 0]
+    check(helpers.gather_mm(to_mlx(x[:, 0]), arrays[1], to_mlx(one)), expected[:, 0])
+    x = torch.randn(count, 3, 4)
+    check(helpers.gather_mm(to_mlx(x), arrays[1], to_mlx(one)), x @ weight[one])
+
+    def total(x: mx.array, weight: mx.array) -> mx.array:
+        return mx.sum(helpers.gather_mm(x, weight, to_mlx(one)) ** 2)
+
+    leaves = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    ((leaves[0] @ leaves[1][one]) ** 2).sum().backward()
+    for found, leaf in zip(
+        mx.grad(total, (0, 1))(to_mlx(x), arrays[1]), leaves, strict=True
+    ):
+        assert leaf.grad is not None
+        check(found, leaf.grad, 1e-4)
+
+
 def test_masked_attention() -> None:
     q, k, v = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 5, 8), torch.randn(2, 3, 5, 8)
     mask = torch.rand(4, 5) > 0.5

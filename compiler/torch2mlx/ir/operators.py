@@ -118,10 +118,13 @@ TRI = _define("tri(SymInt n, SymInt m, int k) -> Tensor", _tri)
 def _gather_mm(
     x: torch.Tensor, weight: torch.Tensor, index: torch.Tensor, sorted_indices: bool
 ) -> torch.Tensor:
+    if x.ndim == index.ndim + 1:
+        return (x[..., None, :] @ weight[index]).squeeze(-2)
     return x @ weight[index]
 
 
-# x [S, M, D] times the matrices [D, O] that index [S] picks, none of them negative
+# Rows x [*S, D], or matrices [*S, M, D], times the matrices [D, O] that index [*S] picks, none of them negative;
+# the leading axes are broadcast
 GATHER_MM = _define(
     "gather_mm(Tensor self, Tensor weight, Tensor index, bool sorted_indices) -> Tensor",
     _gather_mm,

@@ -32,6 +32,7 @@ from torch2mlx.lower.assignments import merge_assignments
 from torch2mlx.lower.facade import Decline, Recorder, Refuse, Traced, map_values, mx
 from torch2mlx.lower.indexing import merge_indices, pick_from_stacks
 from torch2mlx.lower.modules import lower_module
+from torch2mlx.lower.places import keep_unsigned
 from torch2mlx.lower.regions import FLAT, lower_flat
 from torch2mlx.lower.registry import (
     FAILURES,
@@ -152,6 +153,7 @@ class _Lowering:
         merge_assignments(self.result.graph)
         place_stores(self.result.graph, self.captured)
         tie_heads(self.result.graph)
+        keep_unsigned(self.result.graph)
         layers = (
             n.meta["layer"] for n in self.result.graph.nodes if n.op == "call_module"
         )

@@ -67,9 +67,7 @@ def rotate(x: Any, cos: Any, sin: Any, traditional: bool) -> Any:
 def gather_mm(x: Any, weight: Any, index: Any, sorted_indices: bool) -> Any:
     """`mx.gather_mm`, which reads each matrix where it is."""
     options = {"sorted_indices": True} if sorted_indices else {}
-    if x.dtype != mlx.core.float32:
-        return helpers.gather_mm(x, weight, index, **options)
-    return mx.gather_mm(x, weight, rhs_indices=index, **options)
+    return helpers.gather_mm(x, weight, index, **options)
 
 
 @lowers(TRI)

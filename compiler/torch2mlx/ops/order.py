@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core
 import torch
 
-from torch2mlx.lower.facade import helpers, mx
+from torch2mlx.lower.facade import Traced, helpers, mx
 from torch2mlx.lower.registry import lowers
 from torch2mlx.ops.axes import at, empty, lowers_any
 
@@ -51,9 +51,20 @@ def topk(
     """The first elements of the sorted axis, and their indices."""
     if x.ndim == 0:
         return [x, mx.zeros((), mlx.core.int32)]
-    order = argsort(x, False, dim, largest)
+    if largest and _is_softmax(x, dim):
+        # No row has only some nans, so that these need no place
+        order = argsort(-x, False, dim)
+    else:
+        order = argsort(x, False, dim, largest)
     indices = order[at(x.ndim, dim, slice(None, k))]
     return [mx.take_along_axis(x, indices, axis=dim), indices]
+
+
+def _is_softmax(x: Any, dim: int) -> bool:
+    """Whether an array is the softmax along an axis."""
+    if not isinstance(x, Traced) or x.node.target is not mlx.core.softmax:
+        return False
+    return x.node.kwargs.get("axis", 0) % x.ndim == dim % x.ndim
 
 
 @lowers(aten.median.default)

@@ -121,10 +121,22 @@ def cross(a: mx.array, b: mx.array, axis: int) -> mx.array:
 def gather_mm(
     x: mx.array, weight: mx.array, index: mx.array, sorted_indices: bool = False
 ) -> mx.array:
-    """`x` [S, M, D] times the matrices [D, O] that `index` picks, on a CPU too."""
+    """Rows `x` [*S, D], or matrices [*S, M, D], times those that `index` [*S] picks.
+
+    Many are sorted by what is picked: MLX multiplies the rows of one matrix together.
+    """
+    if x.ndim == index.ndim + 1:
+        return gather_mm(x[..., None, :], weight, index, sorted_indices).squeeze(-2)
     if mx.default_device() == mx.cpu and x.dtype != mx.float32:
         return x @ weight[index]
-    return mx.gather_mm(x, weight, rhs_indices=index, sorted_indices=sorted_indices)
+    if sorted_indices or index.size < 64:
+        return mx.gather_mm(x, weight, rhs_indices=index, sorted_indices=sorted_indices)
+    x = mx.broadcast_to(x, index.shape + x.shape[-2:]).reshape(-1, *x.shape[-2:])
+    order = mx.stop_gradient(mx.argsort(index.flatten()))
+    matrices = index.flatten()[order]
+    y = mx.gather_mm(x[order], weight, rhs_indices=matrices, sorted_indices=True)
+    y = y[mx.stop_gradient(mx.argsort(order))]
+    return mx.unflatten(y, 0, index.shape)
 
 
 def grouped_mm(x: mx.array, weight: mx.array, ends: mx.array) -> mx.array:
@@ -132,5 +144,5 @@ def grouped_mm(x: mx.array, weight: mx.array, ends: mx.array) -> mx.array:
     rows = mx.arange(x.shape[0])[:, None]
     group = mx.sum(rows >= ends, axis=-1)
     index = mx.stop_gradient(mx.minimum(group, weight.shape[0] - 1))
-    y = gather_mm(x[:, None], weight, index, sorted_indices=True)
-    return mx.where(rows < ends[-1], y.squeeze(1), mx.zeros((), y.dtype))
+    y = gather_mm(x, weight, index, sorted_indices=True)
+    return mx.where(rows < ends[-1], y, mx.zeros((), y.dtype))

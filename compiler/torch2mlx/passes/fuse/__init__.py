@@ -32,6 +32,7 @@ from torch2mlx.passes.fuse.rms_norm import RMS_NORM
 from torch2mlx.passes.fuse.rope import PARTIAL_ROPES, ROPES
 from torch2mlx.passes.fuse.softmax import SOFTMAX
 from torch2mlx.passes.fuse.triangle import TRIANGLE
+from torch2mlx.passes.fuse.unsorted import UNSORTED_ROWS
 from torch2mlx.passes.rewrite import replace
 from torch2mlx.passes.views import EXPANSIONS, PERMUTES, RESHAPES
 
@@ -57,6 +58,7 @@ FUSIONS: tuple[Fusion, ...] = (
     GROUPED_ROWS,
     GATHERED_PRODUCT,
     INVERSE_ORDER,
+    UNSORTED_ROWS,
 )
 NAMES = tuple(fusion.name for fusion in FUSIONS)
 

@@ -1,8 +1,8 @@
 """Matrices that are picked by index, one for each row: the experts of a mixture.
 
 y = bmm(x, index(w, [i]))                                       ->   y = gather_mm(x, w, i)
-y = squeeze(bmm(index(w, [i]), unsqueeze(x, -1)), -1)           ->   y = squeeze(gather_mm(unsqueeze(x, 1), w', i), 1)
-y = _grouped_mm(x, w, cumsum(histc(i, n, 0, n - 1)))            ->   y = squeeze(gather_mm(unsqueeze(x, 1), w, i), 1)
+y = squeeze(bmm(index(w, [i]), unsqueeze(x, -1)), -1)           ->   y = gather_mm(x, w', i)
+y = _grouped_mm(x, w, cumsum(histc(i, n, 0, n - 1)))            ->   y = gather_mm(x, w, i)
 
 `gather_mm` takes no negative indices, so these have to be known as positions along an axis.
 """
@@ -74,9 +74,7 @@ def _build(captured: Captured, root: torch.fx.Node, match: Match) -> torch.fx.No
 def _of_each_row(
     root: torch.fx.Node, x: torch.fx.Node, weight: torch.fx.Node, index: torch.fx.Node
 ) -> torch.fx.Node:
-    rows = call(root, aten.unsqueeze.default, x, 1)
-    product = call(root, GATHER_MM, rows, weight, index, _is_sorted(index))
-    return call(root, aten.squeeze.dim, product, 1)
+    return call(root, GATHER_MM, x, weight, index, _is_sorted(index))
 
 
 def _first_size(node: Any) -> Any:
