@@ -52,7 +52,7 @@ def lowered(
     dynamic: Any = "auto",
 ) -> Lowered:
     """The lowered graph of a module or function."""
-    return lower(_simplified(_module(model), args, dynamic))
+    return lower(_simplified(as_module(model), args, dynamic))
 
 
 def _simplified(
@@ -85,7 +85,7 @@ def run_lowered(
     Raises:
         AssertionError: Shape, class of dtype or numbers differ.
     """
-    module = _module(model)
+    module = as_module(model)
     captured = _simplified(module, args, dynamic)
     program = lower(captured)
     arrays = {key: to_mlx(tensor) for key, tensor in captured.tensors.items()}
@@ -101,7 +101,8 @@ def run_lowered(
     return results
 
 
-def _module(model: torch.nn.Module | Callable[..., Any]) -> torch.nn.Module:
+def as_module(model: torch.nn.Module | Callable[..., Any]) -> torch.nn.Module:
+    """A module in evaluation, or a function as one."""
     module = model if isinstance(model, torch.nn.Module) else _Function(model)
     return module.eval()
 

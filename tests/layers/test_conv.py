@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import torch2mlx
 from tests.lowering import lowered, run_lowered
 
 IMAGES = {1: (2, 4, 9), 2: (2, 4, 9, 8), 3: (2, 4, 6, 5, 7)}
@@ -92,7 +95,7 @@ def test_transposed_groups_are_no_layer() -> None:
 
 
 def test_transposed_padding_beyond_the_kernel() -> None:
-    model = nn.ConvTranspose2d(4, 3, 1, stride=2, padding=1, output_padding=1)
+    model = nn.ConvTranspose2d(4, 3, 1, stride=2, padding=2, output_padding=1)
     x = torch.randn(IMAGES[2])
     run_lowered(model, (x,))
     assert not lowered(model, (x,)).layers
@@ -101,3 +104,20 @@ def test_transposed_padding_beyond_the_kernel() -> None:
 def test_image_without_a_batch() -> None:
     run_lowered(nn.Conv2d(4, 6, 3), (torch.randn(4, 9, 8),))
     run_lowered(nn.ConvTranspose1d(4, 6, 3), (torch.randn(4, 9),))
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_gradients_with_output_padding(padding: int, groups: int) -> None:
+    """MLX's own `output_padding` gives the input's gradient another shape."""
+    torch.manual_seed(0)
+    model = nn.ConvTranspose2d(
+        4, 6, 3, stride=2, padding=padding, output_padding=1, groups=groups
+    )
+    x = torch.randn(IMAGES[2], requires_grad=True)
+    program = torch2mlx.compile(model, (x.detach(),), io_layout="torch")
+    module = program.load()
+    torch.sin(model(x)).sum().backward()
+    assert x.grad is not None
+    found = mx.grad(lambda x: mx.sum(mx.sin(module(x))))(mx.array(x.detach().numpy()))
+    np.testing.assert_allclose(np.array(found), x.grad, rtol=1e-4, atol=1e-4)

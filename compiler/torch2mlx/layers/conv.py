@@ -10,7 +10,12 @@ from torch2mlx.lower.channels import channels_first, channels_last
 from torch2mlx.lower.facade import Decline, nn
 from torch2mlx.lower.registry import layer
 from torch2mlx.lower.spatial import as_written, options
-from torch2mlx.ops.conv import pad_for, padding_exceeds_kernel, transposed_kernel
+from torch2mlx.ops.conv import (
+    Room,
+    pad_for,
+    padding_exceeds_kernel,
+    transposed_kernel,
+)
 
 aten = torch.ops.aten
 
@@ -83,18 +88,15 @@ def conv_transpose(
     axes = len(kernel)
     if groups > 1:
         raise Decline("nn.ConvTranspose has no groups")
-    if padding_exceeds_kernel(weight, padding, dilation):
+    room = Room.of(axes, stride, padding, output_padding)
+    if padding_exceeds_kernel(weight, room.padding, dilation):
         raise Decline("MLX crops no more than the kernel adds")
     if x.ndim == axes + 1:
         return conv_transpose(
             x[None], weight, bias, stride, padding, output_padding, groups, dilation
         )[0]
     arguments = options(
-        axes,
-        stride=(stride, 1),
-        padding=(padding, 0),
-        dilation=(dilation, 1),
-        output_padding=(output_padding, 0),
+        axes, stride=(stride, 1), padding=(room.padding, 0), dilation=(dilation, 1)
     )
     module = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[axes - 1]
     return _called(
@@ -104,6 +106,7 @@ def conv_transpose(
         arguments,
         transposed_kernel(weight, 1),
         bias,
+        room,
     )
 
 
@@ -128,7 +131,13 @@ def convolution(
 
 
 def _called(
-    module: Any, x: Any, sizes: Any, arguments: dict[str, Any], weight: Any, bias: Any
+    module: Any,
+    x: Any,
+    sizes: Any,
+    arguments: dict[str, Any],
+    weight: Any,
+    bias: Any,
+    room: Room | None = None,
 ) -> Any:
     """The layer on `x`: (in, out, kernel), options, and weights in MLX's layout."""
     channels, out, kernel = sizes
@@ -138,4 +147,6 @@ def _called(
     convolve.weight = weight
     if bias is not None:
         convolve.bias = bias
-    return channels_first(convolve(channels_last(x)))
+    if room is None:
+        return channels_first(convolve(channels_last(x)))
+    return channels_first(room.crop(convolve(room.widen(channels_last(x)))))

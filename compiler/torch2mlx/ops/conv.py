@@ -5,6 +5,7 @@ MLX's weights are (out, *kernel, in / groups), for transposed convolutions too.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -76,21 +77,74 @@ def conv_transpose(
         return conv_transpose(
             x[None], weight, bias, stride, padding, output_padding, groups, dilation
         )[0]
+    room = Room.of(axes, stride, padding, output_padding)
+    padding = room.padding
+    if padding_exceeds_kernel(weight, padding, dilation):
+        room, padding = room.without_padding(), 0
     arguments = options(
-        axes,
-        stride=(stride, 1),
-        padding=(padding, 0),
-        dilation=(dilation, 1),
-        output_padding=(output_padding, 0),
+        axes, stride=(stride, 1), padding=(padding, 0), dilation=(dilation, 1)
     )
-    cropped = padding_exceeds_kernel(weight, padding, dilation)
-    if cropped:
-        del arguments["padding"]
     kernel = transposed_kernel(weight, groups)
-    y = _grouped(axes, "conv_transpose", channels_last(x), kernel, groups, arguments)
-    if cropped:
-        y = y[(slice(None), *(slice(p, -p or None) for p in per_axis(padding, axes)))]
+    x = room.widen(channels_last(x))
+    y = room.crop(_grouped(axes, "conv_transpose", x, kernel, groups, arguments))
     return channels_first(y if bias is None else y + bias)
+
+
+@dataclass(frozen=True)
+class Room:
+    """How a transposed convolution gets its `output_padding`, for which MLX's own has wrong gradients.
+
+    Attributes:
+        padding: What is padded less, one number per axis.
+        extra: Rows of zeros that the input needs more, one number per axis.
+        before: Rows to cut off before, one number per axis.
+        after: Rows to cut off after.
+    """
+
+    padding: tuple[int, ...]
+    extra: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @classmethod
+    def of(cls, axes: int, stride: Any, padding: Any, output_padding: Any) -> Room:
+        """The room for `output_padding`: less padding before and after, as far as there is some."""
+        strides, paddings = per_axis(stride, axes), per_axis(padding, axes)
+        wanted = per_axis(output_padding, axes)
+        less = [min(p, w) for p, w in zip(paddings, wanted, strict=True)]
+        missing = [w - n for w, n in zip(wanted, less, strict=True)]
+        extra = [-(-m // s) for m, s in zip(missing, strides, strict=True)]
+        grown = zip(extra, strides, missing, strict=True)
+        return cls(
+            tuple(p - n for p, n in zip(paddings, less, strict=True)),
+            tuple(extra),
+            tuple(less),
+            tuple(e * s - m for e, s, m in grown),
+        )
+
+    def without_padding(self) -> Room:
+        """The same, with all padding cut off afterwards."""
+        before = zip(self.before, self.padding, strict=True)
+        after = zip(self.after, self.padding, strict=True)
+        return Room(
+            (0,) * len(self.padding),
+            self.extra,
+            tuple(map(sum, before)),
+            tuple(map(sum, after)),
+        )
+
+    def widen(self, x: Any) -> Any:
+        """The input [N, *S, C] with zeros at the ends of its axes."""
+        if not any(self.extra):
+            return x
+        return mx.pad(x, [(0, 0), *((0, rows) for rows in self.extra), (0, 0)])
+
+    def crop(self, y: Any) -> Any:
+        """The result [N, *S, C] without what is too much."""
+        if not any(self.before + self.after):
+            return y
+        pairs = zip(self.before, self.after, strict=True)
+        return y[(slice(None), *(slice(a or None, -b or None) for a, b in pairs))]
 
 
 @lowers(aten.convolution.default)

@@ -18,7 +18,7 @@ def lower_median(x: mx.array, axis: int) -> tuple[mx.array, mx.array]:
     nan = mx.isnan(x)
     any_nan = mx.any(nan, axis=axis, keepdims=True)
     first = mx.argmax(nan, axis=axis, keepdims=True).astype(mx.int32)
-    indices = mx.where(any_nan, first, indices)
+    indices = mx.stop_gradient(mx.where(any_nan, first, indices))
     return mx.take_along_axis(x, indices, axis=axis), indices
 
 

@@ -189,7 +189,8 @@ def pixels(x: mx.array, places: list[mx.array]) -> mx.array:
     valid, index = mx.array(True), []
     for place, n in zip(places, x.shape[1:-1]):
         valid = valid & (place >= 0) & (place <= n - 1)
-        index.append(mx.clip(place, 0, n - 1).astype(mx.int32))
+        place = mx.stop_gradient(mx.clip(place, 0, n - 1))
+        index.append(place.astype(mx.int32))
     batch = mx.arange(x.shape[0]).reshape(-1, *[1] * (places[0].ndim - 1))
     return mx.where(valid[..., None], x[(batch, *index)], 0)
 
