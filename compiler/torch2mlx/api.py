@@ -163,7 +163,9 @@ def translate(
     outlined = outline(lowered, captured)
     dumps["outline"] = str(outlined)
     begin("emit")
-    outlined.arguments = bind(outlined, twin_of(model), captured.lengths)
+    outlined.arguments = bind(
+        outlined, twin_of(model, *captured.example), captured.lengths
+    )
     title = name or outlined.classes[-1].name
     plan = make_plan(outlined, captured)
     original = plan if conversion is None else composed(plan, conversion)

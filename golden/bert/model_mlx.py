@@ -59,7 +59,7 @@ class BertEmbeddings(nn.Module):
         token_type_ids = mx.zeros((B, T), dtype=mx.int64)
         token_type_embeddings = self.token_type_embeddings(token_type_ids)
         embeddings = self.word_embeddings(input_ids) + token_type_embeddings
-        embeddings = embeddings + self.position_embeddings(mx.arange(T)[None])
+        embeddings = embeddings + self.position_embeddings(mx.arange(T))
         return self.dropout(self.LayerNorm(embeddings))
 
 
@@ -139,8 +139,8 @@ class BertLayer(nn.Module):
 
     def __call__(self, hidden_states: mx.array, attention_mask: mx.array) -> mx.array:
         self_attention_output = self.attention(hidden_states, attention_mask)
-        layer_output = self.intermediate(self_attention_output)
-        return self.output(layer_output, self_attention_output)
+        intermediate_output = self.intermediate(self_attention_output)
+        return self.output(intermediate_output, self_attention_output)
 
 
 class BertEncoder(nn.Module):

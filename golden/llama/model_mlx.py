@@ -61,10 +61,10 @@ class LlamaAttention(nn.Module):
         key_states = self.k_proj(hidden_states).reshape(B, T, -1, self.head_dim)
         value_states = self.v_proj(hidden_states).reshape(B, T, -1, self.head_dim)
         value_states = value_states.swapaxes(1, 2)
-        q = self.rope(query_states.swapaxes(1, 2))
-        k = self.rope(key_states.swapaxes(1, 2))
+        query_states = self.rope(query_states.swapaxes(1, 2))
+        key_states = self.rope(key_states.swapaxes(1, 2))
         attn_output = mx.fast.scaled_dot_product_attention(
-            q, k, value_states, scale=self.scaling, mask="causal"
+            query_states, key_states, value_states, scale=self.scaling, mask="causal"
         )
         return self.o_proj(attn_output.swapaxes(1, 2).reshape(B, T, -1))
 

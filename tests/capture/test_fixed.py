@@ -19,7 +19,7 @@ class Fixed(nn.Module):
         self.position = nn.Parameter(torch.randn(6, 5))
 
     def forward(self, x: torch.Tensor, more: dict[str, torch.Tensor]) -> Any:
-        rows = len(x)
+        rows = int(x.shape[0])
         y = self.fc(x) + self.position
         return y * rows, more["k"] * 2
 
@@ -30,7 +30,7 @@ def test_the_line_that_fixes_a_size() -> None:
     first = Fixed.forward.__code__.co_firstlineno
     here = f"the model fixes it at {__file__}"
     assert notes == [
-        f"`x.shape[0]` must be 2: {here}:{first + 1}: rows = len(x)",
+        f"`x.shape[0]` must be 2: {here}:{first + 1}: rows = int(x.shape[0])",
         f"`x.shape[1]` must be 6: {here}:{first + 2}: y = self.fc(x) + self.position",
     ]
 

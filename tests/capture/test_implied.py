@@ -49,3 +49,18 @@ def test_sizes_that_need_not_be_equal() -> None:
     program = torch2mlx.compile(Concatenated(), (torch.ones(2, 3), torch.ones(2, 3)))
     found = program.load()(mx.ones((3, 3)), mx.ones((5, 3)))
     assert found.shape == (8, 3)
+
+
+class Divided(nn.Module):
+    """A comparison that divides by a size, which is 0 for the smallest ones."""
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        if first.shape[0] % (second.shape[0] // 4) == 0:
+            return first + second.sum()
+        return first - second.sum()
+
+
+def test_a_comparison_that_divides_by_a_size() -> None:
+    model, args = Divided(), (torch.randn(8), torch.randn(8))
+    found = torch2mlx.compile(model, args).load()(*(mx.array(a.numpy()) for a in args))
+    assert np.allclose(np.array(found), model(*args), atol=1e-6)

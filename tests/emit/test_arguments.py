@@ -355,3 +355,90 @@ def test_a_size_is_checked_against_the_configuration() -> None:
     module = program.load()
     with pytest.raises(ValueError, match="^x must have T <= 16$"):
         module(mx.zeros((1, 17, 8)))
+
+
+@dataclass
+class Capped:
+    width: int = 12
+    depth: int = 2
+    top_k: int = 3
+    cap: float = 30.0
+    window: int = 4
+    buckets: int = 16
+
+
+class CappedLayer(nn.Module):
+    def __init__(self, config: Capped):
+        super().__init__()
+        self.config = config
+        self.k = config.top_k
+        self.softcap = config.cap
+        self.fc = nn.Linear(config.width, config.width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(self.fc(x) / self.softcap) * self.softcap
+        best = torch.topk(x, self.k, dim=-1).values.sum(-1, keepdim=True)
+        bucket = torch.clamp(x.abs().long(), max=self.config.buckets // 2 - 1)
+        return x + best + bucket * 3 + x[..., : self.config.window].sum()
+
+
+class CappedStack(nn.Module):
+    def __init__(self, config: Capped):
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList([CappedLayer(config) for _ in range(config.depth)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def test_numbers_of_forward() -> None:
+    """Those that the author's line reads; an equal number that is written there stays."""
+    torch.manual_seed(0)
+    program = check(CappedStack(Capped()), (torch.randn(2, 5, 12),))
+    assert "self.softcap = args.cap" in program.source
+    assert "/ self.softcap) * self.softcap" in program.source
+    assert "self.buckets // 2 - 1" in program.source
+    assert "[..., : self.window]" in program.source
+    assert "* 3" in program.source
+    assert program.config["buckets"] == 16
+
+
+def test_numbers_of_forward_can_change() -> None:
+    """Another configuration changes the generated model as it changes PyTorch's."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 12) * 9
+    program = compiled(CappedStack(Capped()), (x,))
+    scope: dict[str, Any] = {"__file__": "model_mlx.py"}
+    exec(program.source, scope)
+    other = Capped(cap=5.0, window=6, buckets=8)
+    model = CappedStack(other).eval()
+    made = scope["CappedStack"](scope["ModelArgs"](**asdict(other) | {"top_k": 3}))
+    weights = [(k, mx.array(v.numpy())) for k, v in model.state_dict().items()]
+    made.load_weights(weights)
+    with torch.no_grad():
+        expected = model(x).numpy()
+    np.testing.assert_allclose(
+        np.array(made(mx.array(x.numpy()))), expected, 1e-3, 1e-4
+    )
+
+
+class Prompts(nn.Module):
+    """A list of which only the first elements are used."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.embed = nn.ModuleList(
+            [nn.Embedding(1, config.width) for _ in range(config.vocab)]
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.embed[0].weight * self.embed[1].weight
+
+
+def test_a_list_of_which_a_part_is_used() -> None:
+    source = check(Prompts(Config()), (torch.randn(3, 8),)).source
+    assert "for _ in range(2)" in source

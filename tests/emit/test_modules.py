@@ -412,3 +412,53 @@ class Pixels(nn.Module):
 
 def test_names_of_the_file_are_not_hidden() -> None:
     check(Pixels(), (X,), (Y,), tolerance=1e-4)
+
+
+class NormedEmbedding(nn.Embedding):
+    def __init__(self, rows: int, width: int):
+        super().__init__(rows, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.norm(super().forward(ids))
+
+
+class Texts(nn.Module):
+    """Uses parts of modules that it does not call: they are elements of dicts and lists."""
+
+    def __init__(self):
+        super().__init__()
+        self.text = nn.ModuleDict({"embed": NormedEmbedding(9, 4)})
+        self.tables = nn.ModuleList([NormedEmbedding(9, 4), NormedEmbedding(5, 4)])
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.text["embed"](ids) + self.tables[0](ids) + self.tables[1](ids % 5)
+
+
+def test_a_layer_in_a_container_with_modules_of_its_own() -> None:
+    source = check(Texts(), (torch.randint(0, 9, (2, 3)),)).source
+    assert 'self.text["embed"].norm = nn.LayerNorm(4)' in source
+    assert "self.tables[1].norm = nn.LayerNorm(4)" in source
+
+
+class Projected(nn.Module):
+    """A loop inside a loop over two lists, of which one is called `layers`."""
+
+    def __init__(self):
+        super().__init__()
+        projections = [nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(3)]
+        self.projections = nn.ModuleList(projections)
+        self.layers = nn.ModuleList([nn.Linear(8, 8) for _ in range(3)])
+
+    def forward(self, x):
+        return tuple(
+            layer(projection(x + i).relu())
+            for i, (projection, layer) in enumerate(
+                zip(self.projections, self.layers, strict=True)
+            )
+        )
+
+
+def test_a_loop_inside_a_loop_keeps_the_outer_one_s_elements() -> None:
+    source = check(Projected(), (X,), (Y,)).source
+    assert source.count("for layer in projection:") == 1

@@ -46,7 +46,7 @@ def test_every_statement_has_an_origin(name: str):
     assert not [origin for origin in found if origin.edited]
     without = [text_of(program, o) for o in found if not o.sources]
     left = [text for text in without if not text.startswith(NOBODYS)]
-    sizes = (".shape", "args.hidden_size", "args.max_position_embeddings")
+    sizes = (".shape", ".shape[1]", "args.hidden_size", "args.max_position_embeddings")
     assert [text for text in left if not text.endswith(sizes)] == []
 
 

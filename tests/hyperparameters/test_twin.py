@@ -145,6 +145,27 @@ def test_models_without_a_twin() -> None:
     assert twin_of(nn.Linear(2, 2)) is None
 
 
+def test_a_variable_that_is_made_of_itself() -> None:
+    class Part(nn.Module):
+        def __init__(self, config: Any):
+            super().__init__()
+            config = config.part
+            self.width = int(2.5 * config.depth)
+            self.width = self.width // 2 + 1
+            self.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(config.depth))
+
+    class Whole(nn.Module):
+        def __init__(self, config: Any):
+            super().__init__()
+            self.config = config
+            self.part = Part(config)
+
+    twin = twin_of(Whole(SimpleNamespace(depth=7, part=SimpleNamespace(depth=3))))
+    assert twin is not None
+    assert text(twin.length("part.layers")) == "part.depth"
+    assert "width" not in twin.attributes("part")
+
+
 def test_arithmetic() -> None:
     width = traced(16, Field((), "width", 16))
     heads = traced(4, Field((), "heads", 4))

@@ -45,6 +45,10 @@ def subtracts(x: Any) -> Any:
     return x[x[:, 0].argsort() - 1]
 
 
+def beside_signed_ones(x: Any) -> Any:
+    return x[torch.arange(x.shape[0]), x.argmax(1)]
+
+
 def is_a_number_too(x: Any) -> Any:
     order = x[:, 0].argsort()
     return x[order] * order[:, None]
@@ -61,7 +65,8 @@ def test_no_cast(function: Callable[[Any], Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [gives_places, gives_some_places, subtracts, is_a_number_too]
+    "function",
+    [gives_places, gives_some_places, subtracts, is_a_number_too, beside_signed_ones],
 )
 def test_a_cast(function: Callable[[Any], Any]) -> None:
     assert casts(lowered(function, X).graph) >= 1

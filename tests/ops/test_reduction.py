@@ -67,6 +67,8 @@ def test_half_means_do_not_overflow() -> None:
         case("aminmax", lambda x: tuple(torch.aminmax(x, dim=1)), X),
         case("argmax", lambda x: x.argmax(1), TIES),
         case("argmax of all", lambda x: x.argmax(), TIES),
+        case("argmax of a condition", lambda x: (x > 1).int().argmax(1), TIES),
+        case("argmin of a condition", lambda x: (x > 1).long().argmin(), TIES),
         case("argmin keepdim", lambda x: x.argmin(0, keepdim=True), TIES),
         case("argmax minus one", lambda x: x.argmax(1) - 3, TIES),
         case("argmax of nan", lambda x: x.argmax(), floats(1.0, NAN, 2.0)),

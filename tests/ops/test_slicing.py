@@ -121,6 +121,13 @@ def test_code_is_what_people_write() -> None:
     assert not calls(lambda x: x[:, 0:100])
 
 
+def test_split_by_a_varying_size() -> None:
+    def parts(x: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.cat([x, -x, 2 * x]).split(x.shape[0]))
+
+    run_lowered(parts, (torch.randn(4, 3),), (torch.randn(5, 3),))
+
+
 def test_chunk_cat() -> None:
     run_lowered(
         lambda x, y: torch._chunk_cat([x, y], 1, 2),

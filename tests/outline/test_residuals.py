@@ -135,3 +135,25 @@ def test_layers_that_take_a_growing_list() -> None:
     ) in source
     keys = {entry.key for entry in program.plan.entries}
     assert keys == set(DenseModel().state_dict())
+
+
+class Branches(nn.Module):
+    """A sum of what there is: where one summand is missing, the other stands for the sum."""
+
+    def __init__(self, norm: bool, short: bool):
+        super().__init__()
+        self.norm = nn.LayerNorm(8) if norm else None
+        self.short = nn.Linear(8, 8) if short else None
+        self.layers = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
+
+    def forward(self, x: Any) -> Any:
+        parts = [part(x) for part in (self.norm, self.short) if part is not None]
+        for layer in self.layers:
+            parts.append(layer(x))
+        return sum(parts[1:], parts[0]).relu()
+
+
+def test_a_sum_without_either_summand() -> None:
+    kinds = (True, True), (True, False), (False, True)
+    for order in (kinds, kinds[::-1]):
+        check(stages(*(Branches(*kind) for kind in order)), (X,), (Y,))

@@ -212,6 +212,31 @@ def test_a_sliding_window() -> None:
     run_lowered(function, args, others)
 
 
+DISTANCES: dict[str, tuple[bool, Callable[[Any], Any]]] = {
+    "at most": (True, lambda d: d.abs() <= 2),
+    "less": (True, lambda d: d.abs() < 1),
+    "off the diagonal": (True, lambda d: (d + 2).abs() <= 2),
+    "never itself": (False, lambda d: (d + 2).abs() < 2),
+    "far": (False, lambda d: d.abs() >= 2),
+    "another rate": (False, lambda d: (d + torch.arange(d.shape[1])).abs() <= 2),
+}
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_distances(name: str) -> None:
+    itself, near = DISTANCES[name]
+
+    def function(q: Any, k: Any, v: Any) -> Any:
+        positions = torch.arange(q.shape[2])
+        mask = near(positions[:, None] - positions)
+        return functional.scaled_dot_product_attention(q, k, v, mask)
+
+    args, others = qkv(2, 5, 5), qkv(3, 7, 7)
+    captured = fused("attention_mask", function, args, others)
+    assert ops(captured)["attention"] == int(itself)
+    run_lowered(function, args, others)
+
+
 MASKS: dict[str, Callable[..., Any]] = {
     "strictly before": lambda r, c: c < r,
     "after some": lambda r, c: c >= r + 1,

@@ -11,6 +11,7 @@ import torch
 from tests.aten import ops
 from tests.lowering import run_lowered
 from tests.passes.fused import fused
+from torch2mlx.passes.common import common
 
 FORMS: dict[str, tuple[int, Callable[[Any, Any], Any]]] = {
     "causal": (0, lambda r, c: c <= r),
@@ -47,6 +48,40 @@ def test_rectangles() -> None:
     args, others = (torch.randn(3), torch.randn(4)), (torch.randn(6), torch.randn(2))
     assert ops(fused("triangle", function, args, others))["tri"] == 1
     run_lowered(function, args, others)
+
+
+def test_compared_again() -> None:
+    """A window is two comparisons of the positions that are there already."""
+
+    def function(x: Any) -> Any:
+        positions = torch.arange(x.shape[1])[None].expand(x.shape[0], -1)
+        rows, columns = positions[:, :, None], positions[:, None, :]
+        return (columns <= rows) & (columns > rows - 4) & (x > 0)[:, None]
+
+    args, others = (torch.randn(2, 7),), (torch.randn(3, 5),)
+    captured = fused("triangle", function, args, others)
+    found = ops(captured)
+    assert (found["tri"], found["le"], found["gt"]) == (0, 1, 2)
+    common(captured)
+    assert ops(captured)["arange"] == 1
+    run_lowered(function, args, others)
+
+
+def test_compared_again_elsewhere() -> None:
+    """Module calls share no positions."""
+
+    class Mask(torch.nn.Module):
+        def __init__(self, diagonal: int) -> None:
+            super().__init__()
+            self.diagonal = diagonal
+
+        def forward(self, x: Any) -> Any:
+            positions = torch.arange(x.shape[0])
+            return (positions <= positions[:, None] + self.diagonal) & (x > 0)
+
+    model = torch.nn.Sequential(Mask(1), Mask(2))
+    captured = fused("triangle", model, (torch.randn(5),), (torch.randn(4),))
+    assert ops(captured)["tri"] == 2
 
 
 NEAR: dict[str, Callable[[Any, Any], Any]] = {

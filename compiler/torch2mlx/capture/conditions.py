@@ -131,7 +131,7 @@ def _is_merged(expr: Any, frame: Frame) -> bool:
 def _noted(captured: Captured, expr: Any, is_branch: bool) -> str:
     """Add a condition to what is known; what it says, "" for nothing new."""
     symbols = sorted(expr.free_symbols, key=list(captured.hints).index)
-    holds = _function(expr, symbols)
+    holds = as_function(expr, symbols)
     hints = [captured.hints[symbol] for symbol in symbols]
     ranges = [_range(holds, hints, axis) for axis in range(len(symbols))]
     if _follows(captured, symbols, holds):
@@ -190,13 +190,14 @@ def _is_range(captured: Captured, expr: Any) -> bool:
     """Whether a condition on one size holds in one range of it, and nowhere else."""
     (symbol,) = expr.free_symbols
     hint = captured.hints[symbol]
-    holds = _function(expr, [symbol])
+    holds = as_function(expr, [symbol])
     low, high = _range(holds, [hint], 0)
     end = _end(hint)
     return not any(map(holds, (*range(1, low), *range((high or end) + 1, end))))
 
 
-def _function(expr: Any, symbols: list[sympy.Symbol]) -> Callable[..., bool]:
+def as_function(expr: Any, symbols: list[sympy.Symbol]) -> Callable[..., bool]:
+    """Whether a condition holds for sizes, in the symbols' order; where it divides by zero, it does not."""
     code = compile(PythonPrinter().doprint(expr), "condition", "eval")
     names = [str(symbol) for symbol in symbols]
 
@@ -304,7 +305,7 @@ def _plain(expr: Any) -> Any:
     """The same condition as one would write it: `T % 4 == 0`, and no negative terms."""
     symbols = list(expr.free_symbols)
     if len(symbols) == 1:
-        found = remainder(expr, _function(expr, symbols))
+        found = remainder(expr, as_function(expr, symbols))
         if found is not None:
             return found
     is_integer = isinstance(expr, Relational) and not expr.atoms(sympy.Float)

@@ -27,6 +27,7 @@ from torch2mlx.capture.evaluation import evaluating
 from torch2mlx.capture.failure import diagnose, first_line
 from torch2mlx.capture.fixed import note_fixed
 from torch2mlx.capture.implied import unify_implied
+from torch2mlx.capture.lengths import lengths_as_sizes
 from torch2mlx.capture.limit import TookTooLong, arithmetic_limited
 from torch2mlx.capture.ones import note_ones
 from torch2mlx.capture.opaque import opaque as opaque_modules
@@ -37,6 +38,7 @@ from torch2mlx.capture.sizes import note_minima, symbols
 from torch2mlx.capture.solving import solved_where_possible
 from torch2mlx.capture.valueless import standing_in
 from torch2mlx.capture.values import read_values
+from torch2mlx.capture.vmaps import expand_vmaps
 from torch2mlx.capture.widen import widened
 from torch2mlx.errors import CaptureError, InputError
 from torch2mlx.silence import silent
@@ -188,6 +190,7 @@ def _export_once(
         recording_assignments(model),
         preserve_node_meta(),  # of the graphs of branches
         free_lengths(),
+        lengths_as_sizes(model),
         masks_as_given(),
         solved_where_possible(),
     ):
@@ -204,6 +207,7 @@ def _captured(
     notes: list[str],
     asked: Asked,
 ) -> Captured:
+    expand_vmaps(program.graph_module)
     graph, signature = program.graph_module.graph, program.graph_signature
     weights: dict[str, str] = {}
     names: list[str] = []

@@ -11,7 +11,13 @@ from typing import Any
 import sympy
 
 from torch2mlx.capture.captured import Captured
-from torch2mlx.capture.conditions import COMPARED, guards, is_author, read_size
+from torch2mlx.capture.conditions import (
+    COMPARED,
+    as_function,
+    guards,
+    is_author,
+    read_size,
+)
 from torch2mlx.capture.provenance import Frame
 
 # The sizes that are tried: torch.export takes those that vary to be at least 2
@@ -61,9 +67,8 @@ def _are_equal(captured: Captured, equalities: list[Any], one: Any, two: Any) ->
     """Whether some equality fails for any two sizes that differ, and all hold for those that do not."""
     known: dict[Any, int] = captured.hints
     free = {symbol: size for symbol, size in known.items() if symbol not in (one, two)}
-    equalities = [expr.subs(free) for expr in equalities]
+    holds = [as_function(expr.subs(free), [one, two]) for expr in equalities]
     return all(
-        all(expr.subs({one: a, two: b}) == sympy.true for expr in equalities)
-        == (a == b)
+        all(each(a, b) for each in holds) == (a == b)
         for a, b in itertools.product(TRIED, TRIED)
     )

@@ -14,6 +14,7 @@ import linecache
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 import torch.fx
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
+from torch.fx.proxy import TracerBase
 from torch.utils._pytree import tree_leaves
 
 from torch2mlx.errors import Unsupported, UnsupportedError
@@ -32,6 +34,16 @@ FOREIGN = (
     os.path.join(torch.__path__[0], ""),
     os.path.join(os.path.dirname(__file__), ""),
 )
+
+
+# PyTorch's own modules and their functions
+LAYERS = os.path.join(torch.__path__[0], "nn", "")
+# How PyTorch calls a module
+CALLS = ("forward", "_call_impl")
+
+
+# Methods after which an array is the same
+CASTS = ("to", "type", "type_as", "float", "half", "contiguous")
 
 
 @dataclass(frozen=True)
@@ -160,26 +172,83 @@ def _statements(file: str) -> list[ast.stmt]:
 
 
 @functools.cache
-def assigned_names(frame: Frame) -> tuple[str, ...]:
-    """The names that the statement at `frame` assigns: ("x",), ("q", "k", "v"), or () for none."""
+def statement(frame: Frame) -> ast.stmt | None:
+    """The innermost statement that a frame is in."""
     covering = [
         s
         for s in _statements(frame.file)
         if s.lineno <= frame.line <= (s.end_lineno or s.lineno)
     ]
     if not covering:
-        return ()
-    statement = min(
+        return None
+    return min(
         covering, key=lambda s: ((s.end_lineno or s.lineno) - s.lineno, -s.col_offset)
     )
+
+
+@functools.cache
+def assigned_names(frame: Frame) -> tuple[str, ...]:
+    """The names that the statement at `frame` assigns: ("x",), ("q", "k", "v"), or () for none."""
+    found = statement(frame)
     targets: list[ast.expr] = []
-    if isinstance(statement, ast.Assign):
-        targets = statement.targets[:1]
-    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
-        targets = [statement.target]
+    if isinstance(found, ast.Assign):
+        targets = found.targets[:1]
+    elif isinstance(found, ast.AugAssign | ast.AnnAssign):
+        targets = [found.target]
+    value = getattr(found, "value", None)
+    if isinstance(value, ast.Dict):
+        return _entry(value, frame.line)
     if targets and isinstance(targets[0], ast.Tuple):
         targets = targets[0].elts
     return tuple(_target_name(target) for target in targets)
+
+
+@functools.cache
+def returned_names(frame: Frame) -> dict[str, int | None]:
+    """The variables that the function at `frame` returns, and which of several results each is."""
+    functions = [
+        node
+        for node in _statements(frame.file)
+        if isinstance(node, ast.FunctionDef)
+        and node.lineno <= frame.line <= (node.end_lineno or node.lineno)
+    ]
+    function = max(functions, key=lambda node: node.lineno, default=None)
+    found: dict[str, int | None] = {}
+    for node in _own_statements(function):
+        value = node.value if isinstance(node, ast.Return) else None
+        if isinstance(value, ast.Tuple):
+            names = map(_returned_name, value.elts)
+            found |= {name: place for place, name in enumerate(names) if name}
+        elif value is not None:
+            found[_returned_name(value)] = None
+    return found
+
+
+def _returned_name(value: ast.expr) -> str:
+    """The variable that an expression is, perhaps as another dtype: `x.to(y.dtype)`."""
+    while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+        if value.func.attr not in CASTS:
+            return ""
+        value = value.func.value
+    return _target_name(value)
+
+
+def _own_statements(function: ast.AST | None) -> Iterator[ast.AST]:
+    """What a function consists of, without the functions in it."""
+    for node in ast.iter_child_nodes(function) if function is not None else ():
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda):
+            yield from _own_statements(node)
+
+
+def _entry(values: ast.Dict, line: int) -> tuple[str, ...]:
+    """The key of what a dict has at a line, if that is one entry."""
+    keys = [
+        key.value if isinstance(key, ast.Constant) else None
+        for key, value in zip(values.keys, values.values, strict=True)
+        if value.lineno <= line <= (value.end_lineno or value.lineno)
+    ]
+    return (keys[0],) if len(keys) == 1 and isinstance(keys[0], str) else ()
 
 
 def _target_name(target: ast.expr) -> str:
@@ -189,12 +258,15 @@ def _target_name(target: ast.expr) -> str:
 @functools.cache
 def _class_lines(cls: type) -> tuple[tuple[str, int, int], ...]:
     spans = []
-    for base in cls.__mro__:
+    # Decorators may have put another forward into the class
+    forward = getattr(cls, "forward", None)
+    for base in (*cls.__mro__, *([forward] if inspect.isfunction(forward) else [])):
         if base in (torch.nn.Module, object):
             continue
         with contextlib.suppress(OSError, TypeError):
-            lines, start = inspect.getsourcelines(base)
-            file = inspect.getsourcefile(base) or ""
+            code: Any = getattr(base, "__code__", base)  # not what it wraps
+            lines, start = inspect.getsourcelines(code)
+            file = inspect.getsourcefile(code) or ""
             spans.append((file, start, start + len(lines)))
     return tuple(spans)
 
@@ -233,7 +305,7 @@ def is_torch(frame: Frame) -> bool:
 
 @contextlib.contextmanager
 def recording_calls(model: torch.nn.Module) -> Iterator[None]:
-    """While `model` is traced, note in the `meta` of each value what it is to the modules.
+    """While `model` is traced, note in the `meta` of each value what it is to the modules, and all frames.
 
     `forward_args` is [(module path, argument of forward)], `forward_results` [(module path, position among
     the arrays that forward returns)].
@@ -244,11 +316,30 @@ def recording_calls(model: torch.nn.Module) -> Iterator[None]:
         handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         after = functools.partial(_note_results, path)
         handles.append(module.register_forward_hook(after))
+    kept = TracerBase._filter_traceback_frames
+    TracerBase._filter_traceback_frames = _author_frames  # type: ignore[method-assign]
     try:
         yield
     finally:
+        TracerBase._filter_traceback_frames = kept  # type: ignore[method-assign]
         for handle in handles:
             handle.remove()
+
+
+def _author_frames(_: Any, stack: traceback.StackSummary) -> traceback.StackSummary:
+    """The frames from the model's `forward` on, those of functions that the author calls there too.
+
+    `torch.export` itself keeps those named `forward` only.
+    """
+    names = [frame.name for frame in stack]
+    first = names.index("forward") if "forward" in names else len(names)
+    return traceback.StackSummary.from_list(
+        frame
+        for frame in stack[first:]
+        if frame.name in CALLS
+        or frame.filename.startswith(LAYERS)
+        or not frame.filename.startswith(FOREIGN)
+    )
 
 
 def _note_arguments(

@@ -16,6 +16,7 @@ from typing import Any
 import sympy
 
 from torch2mlx.emit import origins
+from torch2mlx.emit.bound import Bound, kept_by
 from torch2mlx.emit.variants import replaced, variants
 from torch2mlx.hyperparameters import Twin
 from torch2mlx.hyperparameters.expressions import (
@@ -43,19 +44,6 @@ from torch2mlx.outline.template import Construct, Hole, root
 NAME = "args"
 FEWEST = 3  # numbers that are worth a dataclass
 Path = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A constant of a class that is an expression over `args`.
-
-    Attributes:
-        expression: The expression.
-        attribute: The attribute that keeps it, "" where only the constructor needs it.
-    """
-
-    expression: Expression
-    attribute: str = ""
 
 
 @dataclass
@@ -195,16 +183,16 @@ class _Binding:
                         if origin is not None and value_of(origin) == value:
                             yield hole.index, Bound(origin)
         is_single = len(self.members[id(spec)]) == 1
+        stored: dict[str, Expression] = {}
         for item in flat(template.items):
             if isinstance(item, Op):
                 made_in, _ = item.node.meta.get(HOISTED, (segment.path, None))
-                owner = made_in if is_single else segment.path
-                attributes = self._kept(spec, owner)
-                for hole in origins.sizes_and_scales(item):
-                    value = self._value(spec, segment, hole)
-                    found = origins.of_attribute(attributes, value)
-                    if found is not None:
-                        yield hole.index, Bound(*found)
+                attributes = self._kept(spec, made_in if is_single else segment.path)
+                for hole, bound in self._in_call(spec, segment, item, attributes):
+                    names = {name: e for e, name in bound.kept.items()}
+                    if all(stored.get(n, e) == e for n, e in names.items()):
+                        stored |= names
+                        yield hole.index, bound
         fixed = counted(template.items)
         for path in _lists(template.attributes):
             if path in fixed:
@@ -214,6 +202,30 @@ class _Binding:
                 yield path, Bound(length)
         if segment is self.outlined.model:
             yield from self._limits(spec)
+
+    def _in_call(
+        self,
+        spec: ClassSpec,
+        segment: Segment,
+        item: Op,
+        attributes: dict[str, Expression],
+    ) -> Iterator[tuple[Hole, Bound]]:
+        """The constants of one call in `__call__`."""
+        template = spec.template.segment.path
+        known: set[Hole] = set()
+        for hole in origins.numbers(item):
+            value = self._value(spec, segment, hole)
+            origin = origins.of_number(
+                self.twin, template, segment.path, item.node, value
+            )
+            bound = kept_by(origin, attributes, self._taken(spec))
+            if bound is not None:
+                known.add(hole)
+                yield hole, bound
+        for hole in origins.sizes_and_scales(item):
+            found = origins.of_attribute(attributes, self._value(spec, segment, hole))
+            if found is not None and hole not in known:
+                yield hole, Bound(*found)
 
     def _limits(self, spec: ClassSpec) -> Iterator[tuple[Any, Bound]]:
         """The largest sizes of inputs, those that are fields of a configuration."""
@@ -243,10 +255,14 @@ class _Binding:
 
     def _kept(self, spec: ClassSpec, path: str) -> dict[str, Expression]:
         """The attributes of a module that its forward may read."""
-        taken = {path.partition(".")[0] for path in spec.template.attributes}
-        taken |= {p.name for p in spec.parameters} | RESERVED
+        taken = self._taken(spec)
         found = self.twin.attributes(path)
         return {n: e for n, e in found.items() if n not in taken and is_variable(n)}
+
+    def _taken(self, spec: ClassSpec) -> set[str]:
+        """Names that attributes with numbers cannot have."""
+        taken = {path.partition(".")[0] for path in spec.template.attributes}
+        return taken | {p.name for p in spec.parameters} | RESERVED
 
     def _note_parameters(self, spec: ClassSpec) -> None:
         """Which expression each instance is given for a parameter."""
@@ -302,6 +318,8 @@ class _Binding:
         for key, vector in vectors.items():
             whole = replaced(tuple(e for e, _ in vector), known)
             if whole is None or whole == vector[0][0]:
+                continue
+            if any(other[key].parts for other in found):
                 continue
             for other in found:
                 other[key] = Bound(whole, other[key].attribute)
@@ -391,8 +409,8 @@ class _Binding:
                 spec.template.attributes[child].arguments[name] = bound
             else:
                 spec.values[key] = bound
-            if bound.attribute:
-                spec.arguments.stored[bound.attribute] = bound.expression
+            for part, name in bound.kept.items():
+                spec.arguments.stored[name] = part
         needed = {v.name for v in spec.values.values() if isinstance(v, Ref)}
         for parameter, other in spec.optional.values():
             needed |= {parameter, *([other.name] if isinstance(other, Ref) else [])}
@@ -452,7 +470,7 @@ def _relative(bound: Bound, path: Path) -> Any:
             return e.operator, visit(e.left), visit(e.right)
         return e
 
-    return visit(bound.expression), bound.attribute
+    return visit(bound.expression), bound.attribute, [n for _, n in bound.parts]
 
 
 def _lists(attributes: dict[str, Construct]) -> Iterator[str]:

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import mlx.core as mx
 import torch.fx
 
-from torch2mlx.emit import functions, naming, syntax
-from torch2mlx.emit.arguments import Bound
+from torch2mlx.emit import formulas, functions, naming, syntax
 from torch2mlx.emit.attributes import Attributes
+from torch2mlx.emit.bound import Bound
 from torch2mlx.emit.sizes import Sizes
 from torch2mlx.emit.statements import (
     Made,
@@ -195,12 +196,13 @@ class Body:
         statement, cls = self.owner[node], self.spec.cls
         count = len(statement.targets())
         return [
-            naming.author_name(node, cls, statement.position(node), count),
+            *naming.author_names(node, cls, statement.position(node), count),
             naming.role_name(node),
             naming.tuple_name(node, cls),
             *flowing,
             naming.argument_name(node),
-            naming.own_name(node),
+            *naming.own_names(node),
+            naming.kind_name(node),
         ]
 
     def _last_uses(self, kept: list[Statement]) -> dict[torch.fx.Node, int]:
@@ -241,13 +243,22 @@ class Body:
         return name
 
     def _flowing(self, statement: Statement) -> list[str]:
-        """The variable that flows through a statement: its first array, if it is a variable."""
-        for node in statement.values():
+        """The variable that flows through a statement: its first array, if that is of the same kind."""
+        found = self._first_array(statement)
+        made = [node for node in statement.targets() if node is not None]
+        if found is None or any(
+            not naming.may_share(node, found, self.inputs) for node in made
+        ):
+            return []
+        return [self.names[found]]
+
+    def _first_array(self, statement: Statement) -> torch.fx.Node | None:
+        for node in statement.arrays():
             if node in self.inlined:
-                return self._flowing(self.owner[node])
+                return self._first_array(self.owner[node])
             if node in self.names:
-                return [self.names[node]]
-        return []
+                return node
+        return None
 
     # Statements
 
@@ -362,9 +373,10 @@ class Body:
             written[i] if i in written else syntax.name(names[item.carried[i]])
             for i in range(len(item.args))
         ]
-        variable = next(
-            c for c in ("layer", "block", "module") if c not in self.names.values()
-        )
+        # The loops around this one call their own elements never "layer"
+        taken = {*self.attributes.elements.values()} - {"layer"}
+        taken.update(self.names.values())
+        variable = next(c for c in ("layer", "block", "module") if c not in taken)
         self._emit([self._for(item, args, names, variable)])
 
     def _for(
@@ -450,9 +462,23 @@ class Body:
         assert isinstance(item, Op)
         self._calls(item.node.target)
         given = {k: v for k, v in item.kwargs.items() if not self._is_no_mask(v)}
-        return functions.expression(
-            item.node.target, item.args, given, self._expression
-        )
+        args = item.args
+        if item.node.target is mx.reshape and isinstance(args[1], tuple):
+            args = (args[0], self._reshaped(item.args[0], args[1]))
+        return functions.expression(item.node.target, args, given, self._expression)
+
+    def _reshaped(self, x: Any, sizes: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The sizes of a reshape, the last without the number where it follows from the others."""
+        known = [self.spec.value(s) if isinstance(s, Hole) else None for s in sizes]
+        values = [size for size in known if type(size) is int]
+        is_varying = any(isinstance(size, Ref) for size in known)
+        if self.spec.arguments is None or type(known[-1]) is not int or is_varying:
+            return sizes
+        if len(values) == 1 and values[0] > 1 and len(sizes) > 1:
+            return (*sizes[:-1], -1)
+        last = Dim(x, x.meta["hint"].ndim - 1) if isinstance(x, torch.fx.Node) else None
+        is_kept = last in self.sizes.names and x.meta["hint"].shape[-1] == values[-1]
+        return (-1, last) if len(sizes) == 2 and values[0] == -1 and is_kept else sizes
 
     def _is_no_mask(self, value: Any) -> bool:
         return isinstance(value, Causal) and self.spec.value(value.flag) is False
@@ -510,9 +536,11 @@ class Body:
                 self.function.stored.append(value.name)
             return syntax.name(f"self.{value.name}")
         if isinstance(value, Bound):
-            if value.attribute not in self.function.stored:
-                self.function.stored.append(value.attribute)
-            return syntax.name(f"self.{value.attribute}")
+            kept = value.kept
+            for name in kept.values():
+                if name not in self.function.stored:
+                    self.function.stored.append(name)
+            return formulas.written(value.expression, 0, kept)
         return syntax.literal(value)
 
 
@@ -520,7 +548,8 @@ def _input_names(node: torch.fx.Node) -> list[str]:
     if node.op == "get_attr":
         return [str(node.target).rpartition(".")[2]]
     number = "n" if isinstance(node.meta.get("hint"), int) else ""
-    return [naming.argument_name(node), naming.own_name(node), number]
+    kind = naming.kind_name(node)
+    return [naming.argument_name(node), *naming.own_names(node), kind, number]
 
 
 def depth(node: ast.AST) -> int:

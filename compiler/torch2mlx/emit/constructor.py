@@ -13,9 +13,14 @@ from typing import Any
 import mlx.core
 
 from torch2mlx.emit import formulas, progressions, syntax
-from torch2mlx.emit.arguments import NAME, Bound
+from torch2mlx.emit.arguments import NAME
 from torch2mlx.emit.attributes import Attributes, Place
-from torch2mlx.hyperparameters.expressions import Expression, Operation
+from torch2mlx.emit.bound import Bound
+from torch2mlx.hyperparameters.expressions import (
+    Expression,
+    Operation,
+    value_of,
+)
 from torch2mlx.lower.facade import map_values
 from torch2mlx.outline.classes import ClassSpec, Ref
 from torch2mlx.outline.template import EMPTY, Construct
@@ -50,7 +55,7 @@ def body(spec: ClassSpec, attributes: Attributes, stored: list[str]) -> list[ast
             statements.append(
                 ast.If(writer.condition(*condition), [_set(name, value)], [])
             )
-        statements += writer.extras(name, place)
+        statements += writer.extras(syntax.name(f"self.{name}"), place)
     frozen = [attributes.attribute(root) for root in _buffers(attributes)]
     if frozen:
         keys, shallow = syntax.literal(frozen), ast.Constant(False)
@@ -128,13 +133,16 @@ class _Writer:
             return self._construct(place, place.construct)
         return self.elements(place) if place.is_list else self._dict(place)
 
-    def extras(self, name: str, place: Place) -> list[ast.stmt]:
-        """Arrays that a layer's module owns besides the layer's own."""
-        if place.construct is None:
-            return []
-        return [
-            _set(f"{name}.{part}", self.place(p)) for part, p in place.children.items()
-        ]
+    def extras(self, owner: ast.expr, place: Place) -> Iterator[ast.stmt]:
+        """Arrays and modules that a layer's module owns besides the layer's own."""
+        for part, child in place.children.items():
+            if place.construct is not None:
+                found: ast.expr = ast.Attribute(owner, part)
+                yield syntax.assign([found], self.place(child))
+            else:
+                key = int(part) if place.is_list else part
+                found = ast.Subscript(owner, ast.Constant(key))
+            yield from self.extras(found, child)
 
     def elements(self, place: Place) -> ast.expr:
         """A list; elements that nothing is left of are identities, so that numbers stay."""
@@ -144,6 +152,9 @@ class _Writer:
         count = None
         if self.spec.arguments is not None:
             count = self.spec.arguments.counts.get(self.places.get(id(place), ""))
+        # Less than the configuration says where the last elements are not used
+        if count is not None and value_of(count) != last + 1:
+            count = None
         number = ast.Constant(last + 1) if count is None else self._formula(count)
         return _list([made.get(i, identity) for i in range(last + 1)], number)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from torch2mlx.emit import syntax
 from torch2mlx.emit.arguments import NAME
 from torch2mlx.hyperparameters.expressions import (
+    FUNCTIONS,
     Argument,
     Expression,
     Field,
@@ -46,8 +47,13 @@ def written(
     if isinstance(expression, Argument):
         return syntax.name(expression.name)
     if isinstance(expression, Operation):
-        if expression.operator == "int":
-            return syntax.call("int", [written(expression.left, depth, known)])
+        if expression.operator in FUNCTIONS:
+            name = (
+                "int" if expression.operator == "int" else f"math.{expression.operator}"
+            )
+            return syntax.call(name, [written(expression.left, depth, known)])
+        if (expression.operator, expression.left) == ("-", 0):
+            return ast.UnaryOp(ast.USub(), written(expression.right, depth, known))
         sides = (written(e, depth, known) for e in (expression.left, expression.right))
         left, right = sides
         return ast.BinOp(left, OPERATORS[expression.operator], right)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
 
+from torch2mlx.capture.provenance import (
+    frames,
+    is_torch,
+    module_calls,
+    statement,
+)
+from torch2mlx.emit import functions
 from torch2mlx.hyperparameters import Twin
 from torch2mlx.hyperparameters.expressions import (
     Expression,
@@ -15,6 +23,7 @@ from torch2mlx.hyperparameters.expressions import (
     value_of,
 )
 from torch2mlx.outline.operands import Op, SizeOp
+from torch2mlx.outline.scopes import below
 from torch2mlx.outline.template import Hole, argument_names_of
 
 # What the arguments of MLX's layers are called in PyTorch's and its users' layers
@@ -31,6 +40,21 @@ CONFIGURED = {"base": ("rope_theta", "rotary_emb_base", "rope_base")}
 SIZED = ("dims", "input_dims", "output_dims")
 # Functions whose numbers are sizes
 SHAPING = (mx.reshape, mx.unflatten, mx.broadcast_to, mx.zeros, mx.ones, mx.full)
+# Functions whose numbers are sizes or values
+COUNTING = (
+    *SHAPING,
+    *functions.BINARY,
+    *functions.COMPARE,
+    mx.arange,
+    mx.clip,
+    mx.fast.layer_norm,
+    mx.fast.rms_norm,
+    mx.maximum,
+    mx.minimum,
+    mx.power,
+    mx.where,
+)
+PLACES = ("axis", "axes", "dtype", "mask", "start_axis", "end_axis")
 
 
 def of_size(twin: Twin, path: str, axis: int, size: int) -> Expression | None:
@@ -83,6 +107,57 @@ def sizes_and_scales(item: Op) -> Iterator[Hole]:
     sizes = item.args if item.node.target in SHAPING else ()
     for operand in (*sizes, (named | item.kwargs).get("scale")):
         yield from holes(operand)
+
+
+def numbers(item: Op) -> Iterator[Hole]:
+    """The constants of a call that may be what the author's code says there: no axes and no positions."""
+    target, args = item.node.target, item.args
+    if target is operator.getitem:
+        parts = args[1] if isinstance(args[1], tuple) else (args[1],)
+        for part in parts:
+            if isinstance(part, slice):
+                yield from holes((part.start, part.stop))
+        return
+    named = dict(zip(argument_names_of(target), args, strict=False))
+    of_args = args if target in COUNTING else (named.get("k"), named.get("scale"))
+    kwargs = {k: v for k, v in item.kwargs.items() if k not in PLACES}
+    for operand in (*of_args, *kwargs.values()):
+        yield from holes(operand)
+
+
+def of_number(
+    twin: Twin, template: str, path: str, node: Any, value: Any
+) -> Expression | None:
+    """A number that the author's line gives to PyTorch.
+
+    Args:
+        twin: The model with traced numbers.
+        template: Path of the module call that the class was made from.
+        path: Path of the one that is looked at.
+        node: The call that has the number.
+        value: The number.
+    """
+    origin = node.meta.get("origin")
+    is_inferred = value == -1 and node.target in SHAPING
+    if origin is None or isinstance(value, bool) or is_inferred:
+        return None
+    own = [f for f in frames(origin) if not is_torch(f)]
+    calls = module_calls(origin)
+    if not own or not calls:
+        return None
+    inside = "" if calls[-1].path == template else below(calls[-1].path, template)
+    if inside is None:
+        return None
+    where = f"{path}.{inside}".strip(".")
+    place = statement(own[-1])
+    last = (place.end_lineno or place.lineno) if place is not None else 0
+    lines = [own[-1].line] if place is None else [*range(place.lineno, last + 1)]
+    kind = str(origin.target).split(".")[-2] if "." in str(origin.target) else ""
+    for sign in (1, -1):
+        found = twin.calls.number(where, own[-1].file, lines, kind, sign * value)
+        if found is not None and _is(found, sign * value):
+            return found if sign == 1 else Operation("-", 0, found)
+    return None
 
 
 def holes(operand: Any) -> Iterator[Hole]:

@@ -189,8 +189,11 @@ class Regions(Blocks):
         variables = self._join_operands(rounds.statement)[1]
         count = len(rounds.statement.targets())
         own = [
-            naming.author_name(node, self.spec.cls, variables.index(node), number)
+            name
             for number in (len(variables), count)
+            for name in naming.author_names(
+                node, self.spec.cls, variables.index(node), number
+            )
         ]
         value = node.meta["val"]
         is_count = value.ndim == 0 and not value.dtype.is_floating_point

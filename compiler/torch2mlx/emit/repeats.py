@@ -46,16 +46,16 @@ class Repeats(Regions):
         """Name the elements that the loops take, and their counters."""
         self.reserved.clear()
         for node, repeat in self.repeats.items():
-            own: set[str] = set()
+            own = inner = _inner_names(repeat)
             for base in repeat.bases:
                 wanted = [_singular(base.path)] if len(repeat.bases) > 1 else []
                 others = itertools.chain(
                     wanted,
-                    ["stage" if _has_loop(repeat) else "layer", "block", "module"],
+                    ["stage" if inner else "layer", "block", "module"],
                     (f"module{i}" for i in itertools.count(2)),
                 )
                 name = next(n for n in others if n not in taken | own)
-                own.add(name)
+                own = own | {name}
                 self.attributes.elements[base.mark] = name
             counters = itertools.chain("ijk", (f"i{n}" for n in itertools.count(2)))
             self.counters[node] = next(n for n in counters if n not in taken)
@@ -260,8 +260,17 @@ def _node_of(statement: Statement) -> Node:
     return statement.node
 
 
-def _has_loop(repeat: Repeat) -> bool:
-    return any(isinstance(item, Loop) for item in repeat.body)
+def _inner_names(repeat: Repeat) -> set[str]:
+    """The variables of the loops inside a loop."""
+    found: set[str] = set()
+    for item in repeat.body:
+        if isinstance(item, Loop):
+            found |= (
+                {"layer", "stage"} if isinstance(item.steps[0], Loop) else {"layer"}
+            )
+        elif isinstance(item, Repeat):
+            found |= _inner_names(item)
+    return found
 
 
 def _singular(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ OPERATORS: dict[str, Callable[..., int | float]] = {
     "%": operator.mod,
     "**": operator.pow,
     "int": lambda number, _: int(number),
+    "log": lambda number, _: math.log(number),
+    "sqrt": lambda number, _: math.sqrt(number),
 }
+FUNCTIONS = ("int", "log", "sqrt")
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Operation:
-    """Arithmetic on two expressions; `operator` is one of `OPERATORS`, "int" needs the left one only."""
+    """Arithmetic on two expressions; `operator` is one of `OPERATORS`, `FUNCTIONS` need the left one only."""
 
     operator: str
     left: Expression
@@ -92,10 +96,23 @@ def combined(kind: str, left: Expression, right: Expression) -> Expression:
     >>> heads, dim = Field((), "heads", 4), Field((), "dim", 32)
     >>> combined("*", heads, combined("//", dim, heads)) == dim
     True
+    >>> combined("//", combined("//", heads, 2), 2) == Operation("//", heads, 4)
+    True
     """
     whole = Operation(kind, left, right)
     if (kind, right) in (("//", 1), ("*", 1)) and not isinstance(left, float):
         return left
+    if (kind, left) == ("*", 1) and type(left) is int:
+        return right
+    if (
+        kind == "//"
+        and isinstance(right, int)
+        and isinstance(left, Operation)
+        and left.operator == "//"
+        and isinstance(left.right, int)
+        and min(right, left.right) > 0
+    ):
+        return Operation("//", left.left, left.right * right)
     for factor, quotient in ((left, right), (right, left)):
         if (
             kind == "*"

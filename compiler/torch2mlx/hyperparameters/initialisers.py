@@ -43,6 +43,7 @@ class Initialisers:
 
     def __init__(self, config: Any):
         self._config = config
+        self._sought = set[str]()
 
     def expression(self, module: nn.Module, name: str) -> Expression | None:
         """The expression of a number that is an attribute; None if no configuration has a part in it."""
@@ -51,7 +52,15 @@ class Initialisers:
         if isinstance(found, Field) or not _has_plain(found):
             return found
         # Perhaps a part of it was a number that had lost its expression
-        written = [self._number(node, module) for node in _assigned(type(module), name)]
+        attribute = f"self.{name}"
+        if attribute in self._sought:  # self.width = self.width // 2
+            return None
+        self._sought.add(attribute)
+        try:
+            nodes = _assigned(type(module), name)
+            written = [self._number(node, module) for node in nodes]
+        finally:
+            self._sought.remove(attribute)
         if len(written) == 1 and written[0] is not None and written[0] == value:
             better = expression_of(written[0])
             return better if isinstance(better, Field | Operation) else None
@@ -102,6 +111,8 @@ class Initialisers:
             case ast.Attribute(value=owner, attr=name):
                 held = self._value(owner, module)
                 if held is module and is_number(getattr(module, name, None)):
+                    if f"self.{name}" in self._sought:
+                        return None
                     origin = self.expression(module, name)
                     value = getattr(module, name)
                     return value if origin is None else traced(value, origin)
@@ -125,9 +136,14 @@ class Initialisers:
     def _named(self, name: str, module: nn.Module) -> Any:
         """A local variable or parameter of `__init__`."""
         values = _assigned(type(module), name, local=True)
-        if len(values) == 1:
-            return self._value(values[0], module)
-        if values:
+        # In `config = config.vision_config` the second name is the parameter's
+        if len(values) == 1 and name not in self._sought:
+            self._sought.add(name)
+            try:
+                return self._value(values[0], module)
+            finally:
+                self._sought.remove(name)
+        if len(values) > 1:
             return None
         return (
             getattr(module, name, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from torch2mlx.hyperparameters.calls import Calls, observe
 from torch2mlx.hyperparameters.expressions import Expression, Field
 from torch2mlx.hyperparameters.initialisers import Initialisers
 from torch2mlx.hyperparameters.traced import (
@@ -42,6 +43,7 @@ class Twin:
     Attributes:
         configs: As given.
         modules: Module path -> module.
+        calls: The numbers that its `forward` gives to PyTorch.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Twin:
     ):
         self.configs = configs
         self.modules = dict(model.named_modules(remove_duplicate=False))
+        self.calls = Calls()
         self._sizes = sizes
         self._initialisers = Initialisers(configs[()])
 
@@ -127,11 +130,20 @@ class Twin:
                     yield found
 
 
-def twin_of(model: nn.Module) -> Twin | None:
+def twin_of(
+    model: nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Twin | None:
     """The twin of a model that is made from one configuration object; None for any other.
 
     That is a model whose constructor needs one argument, an object with numbers, which it keeps as an
     attribute of the same name.
+
+    Args:
+        model: The model.
+        args: Example inputs, with which the twin is called.
+        kwargs: More of them, by name.
     """
     name = _config_name(type(model))
     config = getattr(model, name, None)
@@ -152,7 +164,9 @@ def twin_of(model: nn.Module) -> Twin | None:
     except Exception:
         # It is made in another way than by its constructor alone
         return None
-    return Twin(twin, configs, recorder.sizes)
+    result = Twin(twin, configs, recorder.sizes)
+    result.calls = observe(twin, args, kwargs or {})
+    return result
 
 
 def _config_name(cls: type) -> str:

@@ -282,7 +282,7 @@ class _Lowering:
             for part in (tuple(node.args), dict(node.kwargs))
         )
         if node.target is operator.getitem:
-            return args[0][args[1]]
+            return self._result(node, args[0][args[1]])
         if node.target in SIZE_FUNCTIONS:
             return self._size(node, args)
         if node.target is MODULE:
@@ -304,6 +304,14 @@ class _Lowering:
             result = self._apply(node.target, entry, args, kwargs)
             self.result.ops[str(node.target)] += 1
         return self._checked(node, result)
+
+    def _result(self, node: torch.fx.Node, value: Any) -> Any:
+        """One of several results, which comes from the node that takes it."""
+        if isinstance(value, Traced) and "nn_module_stack" in node.meta:
+            meta = value.node.meta
+            if meta["origin"] is node.args[0] and "val" in meta:
+                meta["origin"] = node
+        return value
 
     def _by_layer(self, node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
         target: Any = node.target

@@ -66,8 +66,9 @@ def _only_indexes(node: torch.fx.Node, moved: list[torch.fx.Node]) -> bool:
         values = list(user.args)
         if position is not None and position < len(values):
             index = values.pop(position)
-            if _has(index, node) and not _has(values, node):
-                continue
+            others = _arrays(index) - {node}
+            if _has(index, node) and not others and not _has(values, node):
+                continue  # indices of several dtypes are all cast to a wider one
         is_moved = user.target in MOVES and user.args[0] is node
         if not is_moved or _has((user.args[1:], user.kwargs), node):
             return False
@@ -75,6 +76,12 @@ def _only_indexes(node: torch.fx.Node, moved: list[torch.fx.Node]) -> bool:
         if not _only_indexes(user, moved):
             return False
     return True
+
+
+def _arrays(value: Any) -> set[torch.fx.Node]:
+    found: list[torch.fx.Node] = []
+    torch.fx.map_arg(value, found.append)  # type: ignore[arg-type]
+    return {node for node in found if isinstance(node.meta["hint"], mx.array)}
 
 
 def _has(value: Any, node: torch.fx.Node) -> bool:

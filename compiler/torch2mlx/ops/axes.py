@@ -93,6 +93,11 @@ def _from_bool(x: Any) -> bool:
     return source.meta["hint"].dtype == mlx.core.bool_
 
 
+def condition(x: Any) -> Any:
+    """The booleans that integers are converted from; `x` where they are not."""
+    return x.tracer.proxy(x.node.args[0]) if _from_bool(x) else x
+
+
 def only_first(x: Any) -> None:
     """Refuse a call with the operand `x` whose results but the first are used: they are for gradients."""
     call = x.tracer.origin if isinstance(x, Traced) else None

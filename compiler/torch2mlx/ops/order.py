@@ -64,7 +64,8 @@ def _is_softmax(x: Any, dim: int) -> bool:
     """Whether an array is the softmax along an axis."""
     if not isinstance(x, Traced) or x.node.target is not mlx.core.softmax:
         return False
-    return x.node.kwargs.get("axis", 0) % x.ndim == dim % x.ndim
+    axis: Any = x.node.kwargs.get("axis")
+    return isinstance(axis, int) and axis % x.ndim == dim % x.ndim
 
 
 @lowers(aten.median.default)

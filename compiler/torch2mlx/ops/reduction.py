@@ -11,7 +11,7 @@ import torch
 
 from torch2mlx.lower.facade import Refuse, helpers, mx
 from torch2mlx.lower.registry import lowers
-from torch2mlx.ops.axes import axis_of, empty, lowers_any, widened
+from torch2mlx.ops.axes import axis_of, condition, empty, lowers_any, widened
 
 aten = torch.ops.aten
 
@@ -124,7 +124,7 @@ def _place(function: Callable[..., Any], x: Any, dim: Any, keepdim: bool) -> Any
     """MLX's unsigned places as signed ones; it has none of an empty array."""
     if empty(x.shape):
         function = mx.sum
-    return _reduce(function, x, dim, keepdim).astype(mlx.core.int32)
+    return _reduce(function, condition(x), dim, keepdim).astype(mlx.core.int32)
 
 
 @lowers_any(aten.any.default, aten.any.dim, aten.any.dims)

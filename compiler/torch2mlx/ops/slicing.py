@@ -74,6 +74,8 @@ def split(x: Any, split_size: Any, dim: int = 0) -> Any:
     size = x.shape[dim]
     if same(split_size, size) or same(size, 0):
         return [x]
+    if (count := _ratio(size, split_size)) is not None:
+        return _equal_parts(x, count, dim)
     step = _fixed(split_size)
     if isinstance(size, Traced):
         return _parts(x, step, dim)
@@ -339,6 +341,16 @@ def _fixed(size: Any) -> int:
     if not isinstance(size, int):
         raise Refuse("an axis of varying size in a fixed number of parts is not mapped")
     return size
+
+
+def _ratio(size: Any, step: Any) -> int | None:
+    """How many steps of varying size a size has, if that is one number for all."""
+    if not (isinstance(size, Traced) and isinstance(step, Traced)):
+        return None
+    whole, part = (n.node.meta.get("expr") for n in (size, step))
+    if whole is None or part is None or not (whole / part).is_Integer:
+        return None
+    return int(whole / part)
 
 
 def _divides(number: int, size: Traced) -> bool:

@@ -29,7 +29,7 @@ from torch2mlx.outline.operands import (
     invokes,
     segments_below,
 )
-from torch2mlx.outline.residuals import is_mark, ways
+from torch2mlx.outline.residuals import is_mark, rival, ways
 from torch2mlx.outline.template import (
     EMPTY,
     Abstraction,
@@ -173,9 +173,7 @@ def _structures(group: list[Segment], instances: Instances) -> list[list[_Member
     merged: dict[Any, list[_Member]] = {}
     for key in largest_first:
         members = by_key[key]
-        host = next(
-            (k for k in merged if _absorb(merged[k][0], members, instances)), None
-        )
+        host = next((k for k in merged if _absorb(merged[k], members, instances)), None)
         if host is None:
             merged[key] = members
         else:
@@ -189,14 +187,20 @@ def _size(template: Template) -> tuple[int, int]:
     return -len(template.attributes), -len(template.items)
 
 
-def _absorb(host: _Member, members: list[_Member], instances: Instances) -> bool:
-    """Whether `members` are `host` without some of its parts; if so they are marked."""
+def _absorb(hosts: list[_Member], members: list[_Member], instances: Instances) -> bool:
+    """Whether `members` are the first of `hosts` without some of its parts; if so they are marked."""
+    host = hosts[0]
     mine, theirs = (_roots(m.template) for m in (host, members[0]))
     absent = frozenset(mine - theirs)
     if theirs - mine or not _skippable(host.template, absent):
         return False
     parts = [(frozenset[str](), {})] if absent else []
-    parts += [(frozenset({name}), passed) for name, passed in ways(host.template)]
+    marks = {name for member in hosts for name in member.absent if is_mark(name)}
+    parts += [
+        (frozenset({name}), passed)
+        for name, passed in ways(host.template)
+        if rival(name) not in marks
+    ]
     for sums, passed in parts:
         template = Abstraction(host.segment, instances, absent, passed).run()
         if template.key == members[0].template.key:

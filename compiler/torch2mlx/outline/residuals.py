@@ -29,6 +29,12 @@ def is_mark(name: str) -> bool:
     return "+" in name
 
 
+def rival(name: str) -> str:
+    """The mark of the same optional sum where its other summand stands for it."""
+    position, _, node = name.partition("+")
+    return f"{1 - int(position)}+{node}"
+
+
 def ways(template: Template) -> Iterator[tuple[str, Passed]]:
     """Each sum of two arrays that could be left out, and what would stand for it."""
     for item in template.items:

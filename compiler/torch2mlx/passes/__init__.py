@@ -19,6 +19,8 @@ from torch2mlx.passes.fuse import NAMES as FUSIONS
 from torch2mlx.passes.fuse import fuse
 from torch2mlx.passes.growing import growing
 from torch2mlx.passes.inline import inline
+from torch2mlx.passes.integers import integers
+from torch2mlx.passes.leading import leading
 from torch2mlx.passes.libraries import libraries
 from torch2mlx.passes.masks import masks
 from torch2mlx.passes.rearrange import rearrange
@@ -49,15 +51,17 @@ PIPELINE: tuple[Pass, ...] = (
     fold_constants,
     formulas,
     scalars,
+    integers,
     wide_numbers,
     simplify,
     fuse,
+    tables,
     broadcasts,
+    leading,
     rearrange,
     selects,
     common,
     growing,
-    tables,
     drop_dead_code,
 )
 

@@ -44,7 +44,7 @@ def broadcasts(captured: Captured) -> bool:
     for node in list(captured.graph.nodes):
         if node.target is aten.scaled_dot_product_attention.default:
             new = _attention(node)
-        elif _is_pointwise(node):
+        elif is_pointwise(node):
             new = _pointwise(captured, node)
         else:
             continue
@@ -54,7 +54,8 @@ def broadcasts(captured: Captured) -> bool:
     return changed
 
 
-def _is_pointwise(node: torch.fx.Node) -> bool:
+def is_pointwise(node: torch.fx.Node) -> bool:
+    """Whether a call computes each element alone, or looks up a row for each index."""
     if not isinstance(node.target, OpOverload) or tensor_of(node) is None:
         return False
     if node.target in UNTAGGED:
@@ -100,6 +101,8 @@ def _pointwise(captured: Captured, node: torch.fx.Node) -> torch.fx.Node | None:
     args, kwargs = map_arg((node.args, node.kwargs), _source)  # type: ignore[misc]
     new = call(node, node.target, *args, **kwargs)
     if same_shape(captured, new.meta["val"], own):
+        for operand in expanded:
+            name_as(_source(operand), operand)
         return new
     wide = broadcast(captured, node, new, own.shape)
     if wide is None:

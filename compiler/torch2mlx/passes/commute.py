@@ -10,7 +10,7 @@ import torch
 import torch.fx
 
 from torch2mlx.passes.index_map import Axes, IndexMap
-from torch2mlx.passes.rewrite import call
+from torch2mlx.passes.rewrite import call, keeps_shape
 
 aten = torch.ops.aten
 
@@ -67,7 +67,7 @@ def commuting(node: torch.fx.Node) -> Commuting | None:
         return None
     x = max(arrays, key=lambda n: n.meta["val"].ndim)
     ranks = [n.meta["val"].ndim for n in arrays if n is not x]
-    if x.meta["val"].shape != result.shape or any(rank > 1 for rank in ranks):
+    if not keeps_shape(node, x) or any(rank > 1 for rank in ranks):
         return None
     return Commuting(x, leading=any(ranks)) if result.ndim > 1 else None
 

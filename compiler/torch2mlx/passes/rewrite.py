@@ -9,6 +9,7 @@ import torch.fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.fx.node import map_arg
 
 from torch2mlx.capture import Captured
@@ -113,4 +114,17 @@ def same_shape(captured: Captured, a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.ndim == b.ndim and all(
         x is y or captured.expr(x) == captured.expr(y)
         for x, y in zip(a.shape, b.shape, strict=True)
+    )
+
+
+def keeps_shape(node: torch.fx.Node, operand: torch.fx.Node) -> bool:
+    """Whether a call's result has the shape of an operand, for all sizes.
+
+    To ask `a.shape == b.shape` instead would fix a size that varies at the example's.
+    """
+    a, b = tensor_of(node), tensor_of(operand)
+    if a is None or b is None or a.ndim != b.ndim:
+        return False
+    return all(
+        statically_known_true(x == y) for x, y in zip(a.shape, b.shape, strict=True)
     )

@@ -13,7 +13,7 @@ import torch.fx
 from torch._ops import OpOverload
 
 from torch2mlx.passes.overloads import as_written
-from torch2mlx.passes.rewrite import arguments, call, tensor_of
+from torch2mlx.passes.rewrite import arguments, call, keeps_shape, tensor_of
 
 aten = torch.ops.aten
 
@@ -139,7 +139,7 @@ def written(
         return call(here, SCATTERS[target], *args, **kwargs)
     if target is aten.narrow.default:
         return _narrowed(here, view, base, value)
-    if target in EXPANSIONS and view.args[0].meta["val"].shape == view.meta["val"].shape:  # type: ignore[union-attr]
+    if target in EXPANSIONS and keeps_shape(view, view.args[0]):  # type: ignore[arg-type]
         return value
     if target is operator.getitem:
         return _part_written(here, view, base, value)

@@ -25,6 +25,7 @@ from torch2mlx.passes.fuse.experts import (
 )
 from torch2mlx.passes.fuse.fusion import Fusion
 from torch2mlx.passes.fuse.layer_norm import LAYER_NORM
+from torch2mlx.passes.fuse.masked_scores import MASKED_SCORES
 from torch2mlx.passes.fuse.pattern import Declined, Match
 from torch2mlx.passes.fuse.query_scale import QUERY_SCALE
 from torch2mlx.passes.fuse.repeated_heads import GROUPED_PRODUCT, REPEATED_HEADS
@@ -50,6 +51,7 @@ FUSIONS: tuple[Fusion, ...] = (
     SOFTMAX,
     QUERY_SCALE,
     ATTENTION_MASK,
+    MASKED_SCORES,
     REPEATED_HEADS,
     GROUPED_PRODUCT,
     ROPES,

@@ -35,7 +35,7 @@ from torch2mlx.passes.fuse.pattern import (
     dtype_of,
     fixed,
 )
-from torch2mlx.passes.rewrite import call
+from torch2mlx.passes.rewrite import call, keeps_shape
 from torch2mlx.passes.scalars import WHERES, number_of
 from torch2mlx.passes.views import DROPOUTS, PERMUTES, axis_order
 
@@ -223,8 +223,7 @@ def _hint(root: torch.fx.Node) -> str:
 def _before(node: Any, passed: Collection[Any]) -> torch.fx.Node:
     """What calls of `passed` make a node of, in the same shape."""
     while node.target in passed:
-        shape = node.meta["val"].shape
-        same = [n for n in node.all_input_nodes if n.meta["val"].shape == shape]
+        same = [n for n in node.all_input_nodes if keeps_shape(node, n)]
         if not same:
             break
         node = same[0]
