@@ -151,6 +151,18 @@ def test_a_pass_that_changes_the_meaning(monkeypatch):
     assert found.culprit.why == operators.IN_PASSES
 
 
+def test_a_model_that_knows_that_it_is_traced():
+    class Aware(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x if torch.compiler.is_compiling() else 2 * x)
+
+    model = nn.Sequential(nn.ReLU(), Aware(3, 4)).eval()
+    found = torch2mlx.compile(model, (torch.randn(2, 3),)).verify()
+    assert found.culprit is not None
+    assert found.culprit.path == "1"
+    assert found.culprit.why == operators.IN_CAPTURE
+
+
 def test_a_search_that_fails_leaves_the_cases(monkeypatch):
     def broken(*args):
         raise RuntimeError("lost")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import torch
 import torch.fx
+from torch.export.graph_signature import OutputKind
 from torch.utils._pytree import tree_leaves
 
-from torch2mlx.capture import Captured
+from torch2mlx.capture import Captured, capture
 from torch2mlx.capture.provenance import calling_module, source_line
 from torch2mlx.ir.regions import loop
 from torch2mlx.lower.interpret import MLXInterpreter
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 IN_PASSES = (
     "the captured graph, run by PyTorch, differs already: a pass changed its meaning"
 )
+IN_CAPTURE = "what torch.export captures differs already: the model does something else while it is traced"
 IN_LOWERING = "the lowered graph differs: the operator below has a wrong MLX form"
 IN_GRAPH = (
     "the lowered graph differs, but in none of the operators that can be compared"
@@ -96,7 +98,9 @@ def first_wrong_operator(
     if not _agree(
         expected, [to_mlx(t) for t in _only(outputs, torch.Tensor)], tolerance
     ):
-        return IN_PASSES, None, {}
+        found = _captured_outputs(program, tensors)
+        is_captured = found is None or _agree(expected, found, tolerance)
+        return IN_PASSES if is_captured else IN_CAPTURE, None, {}
     mlx_side = _MLXRecorder(program)
     try:
         results = mlx_side.run(*mlx_inputs(program, tensors))
@@ -110,6 +114,21 @@ def first_wrong_operator(
         return IN_LOWERING, wrong, torch_side.values
     agrees = _agree(expected, _only(results, mx.array), tolerance)
     return (IN_EMISSION if agrees else IN_GRAPH), None, torch_side.values
+
+
+def _captured_outputs(
+    program: Program, tensors: Sequence[torch.Tensor]
+) -> list[mx.array] | None:
+    """What the graph gives as it is captured, before any pass; None where that cannot be had."""
+    args, kwargs = program.captured.example
+    try:
+        captured = capture(program.model, args, kwargs)
+        outputs = TorchRecorder(captured).run(*torch_inputs(captured, tensors))
+    except Exception:
+        return None
+    pairs = zip(captured.outputs, outputs, strict=True)
+    values = [value for spec, value in pairs if spec.kind is OutputKind.USER_OUTPUT]
+    return [to_mlx(value) for value in _only(values, torch.Tensor)]
 
 
 def _first_difference(
