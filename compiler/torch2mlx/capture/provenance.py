@@ -40,8 +40,6 @@ FOREIGN = (
 LAYERS = os.path.join(torch.__path__[0], "nn", "")
 # How PyTorch calls a module
 CALLS = ("forward", "_call_impl")
-
-
 # Methods after which an array is the same
 CASTS = ("to", "type", "type_as", "float", "half", "contiguous")
 

@@ -13,6 +13,7 @@ from torch.fx.node import map_arg
 
 from torch2mlx.capture import Captured
 from torch2mlx.passes.creation import broadcast
+from torch2mlx.passes.overloads import is_tagged_pointwise
 from torch2mlx.passes.rewrite import (
     arguments,
     call,
@@ -62,8 +63,7 @@ def is_pointwise(node: torch.fx.Node) -> bool:
         return True
     if node.target is aten.index.Tensor:
         return _is_lookup(node)
-    tags = node.target.tags
-    return torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags
+    return is_tagged_pointwise(node.target)
 
 
 def _is_lookup(node: torch.fx.Node) -> bool:

@@ -102,3 +102,9 @@ def as_written(
 
 def _equal(value: Any, default: Any) -> bool:
     return type(value) is type(default) and value == default
+
+
+def is_tagged_pointwise(target: Any) -> bool:
+    """Whether PyTorch says of an operator that it computes each element alone, and it draws nothing."""
+    tags = getattr(target, "tags", ())
+    return torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags

@@ -22,7 +22,7 @@ from torch2mlx.ir.operators import GATHER_MM, SWIGLU
 from torch2mlx.passes.commute import ALONG_LAST, POINTWISE, PRODUCTS
 from torch2mlx.passes.fuse.fusion import Fusion
 from torch2mlx.passes.fuse.pattern import Declined, Match, Node, fixed
-from torch2mlx.passes.overloads import as_written
+from torch2mlx.passes.overloads import as_written, is_tagged_pointwise
 from torch2mlx.passes.rewrite import arguments, call, name_as, same_shape, tensor_of
 from torch2mlx.passes.views import RESHAPES
 
@@ -180,15 +180,9 @@ def _rule(node: torch.fx.Node) -> Rule | None:
         return _leaves_rows
     if target in ALONG_LAST and target not in MATRICES:
         return _along_last
-    if target in POINTWISE | OWN_POINTWISE or _is_pointwise(target):
+    if target in POINTWISE | OWN_POINTWISE or is_tagged_pointwise(target):
         return _by_element
     return None
-
-
-def _is_pointwise(target: Any) -> bool:
-    tags = getattr(target, "tags", ())
-    is_random = torch.Tag.nondeterministic_seeded in tags
-    return torch.Tag.pointwise in tags and not is_random
 
 
 def _picks_matrices(rows: _Unsorting, node: torch.fx.Node) -> bool:
